@@ -1,0 +1,1 @@
+"""STFT core, spatial statistics, beamformers and the multi-input GTCRN."""

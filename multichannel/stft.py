@@ -1,0 +1,237 @@
+"""The STFT core: the only place that frames a signal.
+
+Axes: waveform ``x (..., samples)``, spectrum ``X (..., freqs, frames)``.
+
+Framing, drawn for n_fft = 4 * hop (``0`` is the zero history, ``p`` the zero padding after the end)::
+
+    samples      0 0 0 |x x x x x x x x| p p p
+    frame 0     [0 0 0  x]
+    frame 1       [0 0  x x]
+    ...
+    last frame                       [x  p p p]
+
+The history makes the first frame complete as soon as one hop of signal is there, so the offline
+transform is the streaming one with a fresh state, and every sample lies in as many frames as every
+other: reconstruction is perfect to the first and the last sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.signal import get_window
+from torch import Tensor, nn
+
+# Below this share of its maximum the overlapped window power is taken for a hole in the signal.
+_HOLE = 1e-3
+
+
+@dataclass(frozen=True)
+class STFTConfig:
+    """Size of an STFT: ``n_fft`` and ``hop`` in samples, ``window`` by its scipy name.
+
+    A ``sqrt_`` prefix takes the square root of the (periodic) window: ``sqrt_hann``, the default.
+    """
+
+    n_fft: int = 512
+    hop: int = 256
+    window: str = "sqrt_hann"
+
+    @property
+    def n_freqs(self) -> int:
+        return self.n_fft // 2 + 1
+
+    def n_frames(self, n_samples: int) -> int:
+        """Number of frames of a signal of ``n_samples`` samples."""
+        return -(-(n_samples + self.n_fft - self.hop) // self.hop)
+
+    def freqs_hz(self, sample_rate: int) -> Tensor:
+        """Centre of each bin in Hz, shape ``(freqs,)``."""
+        return torch.arange(self.n_freqs, dtype=torch.float64) * sample_rate / self.n_fft
+
+
+class STFTState(NamedTuple):
+    """Samples that later frames still need: ``(..., n)`` with n_fft - hop <= n < n_fft."""
+
+    tail: Tensor
+
+
+class ISTFTState(NamedTuple):
+    """Sum of the frames so far, where later frames still add: ``(..., n_fft - hop)``."""
+
+    overlap: Tensor
+
+
+class STFT(nn.Module):
+    """Short-time Fourier transform and its inverse, offline and frame by frame.
+
+    The synthesis window is the canonical dual (Griffin & Lim 1984, eq. 6): the analysis window over
+    the sum of its squares in all overlapping frames. So any window and hop work whose overlapped
+    power has no hole; for the square-root Hann window at half overlap both windows are equal.
+
+    Args:
+        config: sizes and window; 512/256 square-root Hann when left out.
+
+    Raises:
+        ValueError: sizes that cannot be, an unknown window, or a pair that does not overlap-add.
+    """
+
+    analysis_window: Tensor
+    synthesis_window: Tensor
+
+    def __init__(self, config: STFTConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or STFTConfig()
+        window = _periodic_window(self.config)
+        power = _overlapped_power(window, self.config.hop)
+        # float64 here; cast to the signal's type when used
+        self.register_buffer("analysis_window", torch.from_numpy(window), persistent=False)
+        self.register_buffer("synthesis_window", torch.from_numpy(window / power), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spectrum ``(..., freqs, frames)`` of ``x (..., samples)``, float32 or float64.
+
+        Raises:
+            ValueError: ``x`` is not real floating point or has no sample.
+        """
+        if x.shape[-1] < 1:
+            raise ValueError(f"expected x of shape (..., samples >= 1), found {tuple(x.shape)}")
+        config = self.config
+        n_padding = config.n_frames(x.shape[-1]) * config.hop - x.shape[-1]
+        return self.step(nn.functional.pad(x, (0, n_padding)))[0]
+
+    def step(self, x: Tensor, state: STFTState | None = None) -> tuple[Tensor, STFTState]:
+        """The frames that ``x (..., samples)`` completes, and the state for the next call.
+
+        Any number of samples may be given; with less than a hop there may be no frame yet.
+        """
+        if not x.is_floating_point():
+            raise ValueError(f"expected x of a real floating type, found {x.dtype}")
+        n_fft, hop = self.config.n_fft, self.config.hop
+        history = x.new_zeros(*x.shape[:-1], n_fft - hop) if state is None else state.tail
+        signal = torch.cat([history, x], dim=-1)
+        n_frames = (signal.shape[-1] - (n_fft - hop)) // hop
+        tail = signal[..., n_frames * hop :].clone()
+        if n_frames == 0:
+            empty = x.new_zeros(*x.shape[:-1], self.config.n_freqs, 0)
+            return torch.complex(empty, empty), STFTState(tail)
+        frames = signal.unfold(-1, n_fft, hop) * self.analysis_window.to(x.dtype)
+        return torch.fft.rfft(frames).transpose(-1, -2), STFTState(tail)
+
+    def inverse(self, X: Tensor, length: int | None = None) -> Tensor:
+        """Waveform ``(..., samples)`` of ``X (..., freqs, frames)``.
+
+        Args:
+            X: complex spectrum.
+            length: number of samples to return; by default those that no missing frame touches.
+
+        Raises:
+            ValueError: ``X`` has the wrong number of freqs, or ``length`` is more than it holds.
+        """
+        n_held = X.shape[-1] * self.config.hop
+        length = max(0, n_held - (self.config.n_fft - self.config.hop)) if length is None else length
+        if length > n_held:
+            raise ValueError(f"expected a length of at most {n_held} samples, found {length}")
+        x, state = self.inverse_step(X)
+        # the first samples out belong to the zero history
+        return torch.cat([x, state.overlap], dim=-1)[..., self.delay : self.delay + length]
+
+    def inverse_step(
+        self, X: Tensor, state: ISTFTState | None = None
+    ) -> tuple[Tensor, ISTFTState]:
+        """The samples that ``X (..., freqs, frames)`` completes: ``(..., frames * hop)``.
+
+        They lag the input of `step` by `delay` samples; the first ``delay`` ones are the history.
+        """
+        if X.shape[-2] != self.config.n_freqs:
+            raise ValueError(
+                f"expected X of shape (..., {self.config.n_freqs}, frames), found {tuple(X.shape)}"
+            )
+        n_fft, hop = self.config.n_fft, self.config.hop
+        n_frames = X.shape[-1]
+        if state is None:
+            state = ISTFTState(X.real.new_zeros(*X.shape[:-2], self.delay))
+        if n_frames == 0:
+            return state.overlap[..., :0], state
+        frames = torch.fft.irfft(X.transpose(-1, -2), n=n_fft)
+        frames = frames * self.synthesis_window.to(frames.dtype)
+        n_parts = -(-n_fft // hop)
+        parts = nn.functional.pad(frames, (0, n_parts * hop - n_fft)).unflatten(-1, (n_parts, hop))
+        # part p of frame t belongs at hop t + p: one shifted addition a part
+        x = frames.new_zeros(*X.shape[:-2], n_frames + n_parts - 1, hop)
+        for part in range(n_parts):
+            x[..., part : part + n_frames, :] += parts[..., part, :]
+        x = x.flatten(-2)[..., : n_frames * hop + n_fft - hop]
+        x[..., : self.delay] += state.overlap
+        return x[..., : n_frames * hop], ISTFTState(x[..., n_frames * hop :].clone())
+
+    @property
+    def delay(self) -> int:
+        """Samples by which the output of `inverse_step` lags the input of `step`."""
+        return self.config.n_fft - self.config.hop
+
+
+def griffin_lim(
+    magnitude: Tensor,
+    stft: STFT,
+    length: int,
+    *,
+    n_iterations: int = 64,
+    momentum: float = 0.99,
+    seed: int = 0,
+) -> Tensor:
+    """A waveform whose STFT magnitude is close to ``magnitude``.
+
+    The fast Griffin-Lim algorithm (Perraudin, Balazs & Sondergaard 2013, algorithm 2): project onto
+    the spectra that a signal can have, then onto the wanted magnitude, with momentum.
+
+    Args:
+        magnitude: wanted magnitude ``(..., freqs, frames)``, not negative.
+        stft: the transform that ``magnitude`` belongs to.
+        length: number of samples of the result.
+        n_iterations: projections.
+        momentum: 0 gives the plain algorithm of Griffin & Lim 1984.
+        seed: of the random phase at the start.
+
+    Returns:
+        Waveform ``(..., length)``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    phase = torch.rand(magnitude.shape, generator=generator, dtype=torch.float64) * 2 * np.pi
+    X = torch.polar(magnitude, phase.to(magnitude))
+    previous = torch.zeros_like(X)
+    for _ in range(n_iterations):
+        consistent = stft(stft.inverse(X, length))
+        accelerated = consistent + momentum * (consistent - previous)
+        X = torch.polar(magnitude, accelerated.angle())
+        previous = consistent
+    return stft.inverse(X, length)
+
+
+def _periodic_window(config: STFTConfig) -> np.ndarray:
+    if not 1 <= config.hop <= config.n_fft:
+        raise ValueError(f"expected 1 <= hop <= n_fft, found hop {config.hop}, n_fft {config.n_fft}")
+    if config.n_fft % 2:
+        raise ValueError(f"expected an even n_fft, found {config.n_fft}")
+    name = config.window.removeprefix("sqrt_")
+    try:
+        window = get_window(name, config.n_fft, fftbins=True)
+    except ValueError as error:
+        raise ValueError(f"expected a window that scipy knows, found {config.window!r}") from error
+    return np.sqrt(np.maximum(window, 0)) if name != config.window else window
+
+
+def _overlapped_power(window: np.ndarray, hop: int) -> np.ndarray:
+    """Sum of the squares of all windows over each sample of one window, shape ``(n_fft,)``."""
+    n_parts = -(-len(window) // hop)
+    squares = np.pad(window**2, (0, n_parts * hop - len(window))).reshape(n_parts, hop)
+    power = squares.sum(axis=0)
+    if power.min() < _HOLE * power.max():
+        raise ValueError(
+            f"expected a window and hop that overlap-add; with n_fft {len(window)} and hop {hop} "
+            f"the windows leave sample {int(power.argmin())} of every hop without power"
+        )
+    return np.tile(power, n_parts)[: len(window)]
