@@ -1,0 +1,123 @@
+"""Microphone arrays: named ones, any YAML of positions, and random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from simulate.config import config_dir, nearest, read_yaml
+
+KINDS = ("linear", "circular", "planar", "irregular")
+
+
+class ArrayGeometry(BaseModel):
+    """Positions of an array's microphones in metres, about the array's own origin.
+
+    x points to azimuth 0, y to azimuth 90 degrees, z up. `source` says where the dimensions come from,
+    or "generic".
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str = ""
+    source: str = "generic"
+    positions_m: list[tuple[float, float, float]] = Field(min_length=1)
+
+    @field_validator("positions_m")
+    @classmethod
+    def _finite(cls, positions: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+        if not np.all(np.isfinite(positions)):
+            raise ValueError(f"expected finite positions in metres, found {positions}")
+        return positions
+
+    @property
+    def n_mics(self) -> int:
+        return len(self.positions_m)
+
+    def as_array(self) -> np.ndarray:
+        """Positions as float64, (mics, 3) in metres."""
+        return np.asarray(self.positions_m, dtype=float)
+
+    def aperture_m(self) -> float:
+        """Largest distance between two microphones, in metres."""
+        p = self.as_array()
+        return float(np.linalg.norm(p[:, None] - p[None], axis=-1).max())
+
+
+def list_arrays() -> list[str]:
+    """Names of the arrays that ship with the project."""
+    return sorted(path.stem for path in config_dir("arrays").glob("*.yaml"))
+
+
+def load_array(name: str | Path) -> ArrayGeometry:
+    """The array of a shipped name (`circular_6mic`) or of a YAML file's path.
+
+    Raises ValueError for an unknown name (naming the nearest ones) or a YAML that does not fit.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return read_yaml(path, ArrayGeometry)
+    if str(name) not in list_arrays():
+        raise ValueError(f"unknown array {name}: {nearest(str(name), list_arrays())}")
+    return read_yaml(config_dir("arrays") / f"{name}.yaml", ArrayGeometry)
+
+
+def random_array(
+    kind: str, n_mics: int, aperture_m: float, rng: np.random.Generator
+) -> ArrayGeometry:
+    """An array that nobody built, drawn from `rng`.
+
+    kind: one of `KINDS`; aperture_m: the largest distance between two of its microphones.
+    Raises ValueError for an unknown kind.
+    """
+    if kind not in _SHAPES:
+        raise ValueError(f"unknown kind of array {kind}: {nearest(kind, list(_SHAPES))}")
+    p = _SHAPES[kind](n_mics, rng)
+    p = p - p.mean(axis=0)
+    widest = np.linalg.norm(p[:, None] - p[None], axis=-1).max()
+    p = p * (aperture_m / widest if widest > 0 else 0.0)
+    positions = [tuple(round(float(v), 6) for v in row) for row in p]
+    return ArrayGeometry(name=f"random_{kind}_{n_mics}mic", positions_m=positions)
+
+
+def _linear(n_mics: int, rng: np.random.Generator) -> np.ndarray:
+    """On a line, half of the time evenly spaced."""
+    x = np.arange(n_mics, dtype=float)
+    if rng.random() < 0.5:
+        x += rng.uniform(-0.35, 0.35, n_mics)
+    return np.stack([x, np.zeros(n_mics), np.zeros(n_mics)], axis=1)
+
+
+def _circular(n_mics: int, rng: np.random.Generator) -> np.ndarray:
+    """Evenly on a circle; with four or more, half of the time one sits in the middle."""
+    in_middle = n_mics >= 4 and rng.random() < 0.5
+    angle = 2 * np.pi * np.arange(n_mics - in_middle) / max(1, n_mics - in_middle)
+    ring = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1)
+    return np.concatenate([ring, np.zeros((int(in_middle), 3))])
+
+
+def _planar(n_mics: int, rng: np.random.Generator) -> np.ndarray:
+    """Spread over a plate, no two closer than chance would leave them on a jittered grid."""
+    columns = int(np.ceil(np.sqrt(n_mics)))
+    cells = rng.permutation(columns * int(np.ceil(n_mics / columns)))[:n_mics]
+    xy = np.stack([cells % columns, cells // columns], axis=1) + rng.uniform(-0.3, 0.3, (n_mics, 2))
+    return np.concatenate([xy, np.zeros((n_mics, 1))], axis=1)
+
+
+def _irregular(n_mics: int, rng: np.random.Generator) -> np.ndarray:
+    """Anywhere in a flat box, as on a device with an odd case."""
+    best = rng.uniform(-1, 1, (n_mics, 3))
+    best[:, 2] *= 0.3
+    return best
+
+
+_SHAPES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "linear": _linear,
+    "circular": _circular,
+    "planar": _planar,
+    "irregular": _irregular,
+}

@@ -1,0 +1,78 @@
+"""YAML read into pydantic models, with every mistake told in one line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def config_dir(kind: str) -> Path:
+    """Folder of the shipped YAML files of one kind (`arrays`, `scenes`), installed or in a checkout."""
+    installed = Path(__file__).parent / "configs" / kind
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs" / kind
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """Words that name the valid spellings closest to `name`, or all of them when none is close."""
+    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(valid)}"
+
+
+def validate(data: Any, model: type[Model], where: str) -> Model:
+    """Build `model` from plain data.
+
+    Raises ValueError with one line that names `where`, the key, and the nearest valid key.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_one_line(error, model)}") from None
+
+
+def read_yaml(path: str | Path, model: type[Model]) -> Model:
+    """Read one YAML file into `model`; ValueError in one line when it does not fit."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"expected a YAML file, found no file {path}")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    return validate({} if data is None else data, model, str(path))
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The most telling problem: a misspelt key explains the errors that follow from it."""
+    problems = error.errors()
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    place = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        owner = _model_at(model, place[:-1])
+        if owner is not None:
+            return f"unknown key {'.'.join(place)}: {nearest(place[-1], list(owner.model_fields))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(place)}: {message}" if place else message
+
+
+def _model_at(model: type[BaseModel], place: list[str]) -> type[BaseModel] | None:
+    """The nested model that the path of keys `place` leads to, or None where the path leaves models."""
+    for name in place:
+        if name not in model.model_fields:
+            continue  # the tag of a union member, not a key of the file
+        found = _models_in(model.model_fields[name].annotation)
+        if len(found) != 1:
+            return None
+        model = found[0]
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]

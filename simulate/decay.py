@@ -1,0 +1,90 @@
+"""How a shoebox room decays: the energy of its lattice of images, and the absorption for a wanted RT60.
+
+At distance d the lattice holds 4 pi d^2 / V images per metre. Towards the direction u an image has crossed
+d g(u) walls, g(u) = |u_x|/L_x + |u_y|/L_y + |u_z|/L_z, and each wall keeps exp(-a) of the energy,
+a = -ln(1 - absorption). With amplitude 1/d the energy that arrives per second is therefore
+
+    E(t) = 4 pi c / V * mean over u of exp(-a c t g(u)).
+
+It depends on a t alone, so the RT60 is inversely proportional to a: one look at the curve for a = 1
+solves for the absorption. Sabine's and Eyring's formulas replace the mean of the exponential by the
+exponential of the mean, which is why they miss: the slow directions carry the late sound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SPEED_OF_SOUND = 343.0
+_MAX_ABSORPTION = 0.99
+
+
+def directions_g(room_size_m: np.ndarray, n: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Wall crossings per metre g(u) over one octant of directions, and their weights (sum 1).
+
+    Gauss-Legendre in the height u_z and in the azimuth; by symmetry one octant stands for the sphere.
+    """
+    node, weight = np.polynomial.legendre.leggauss(n)
+    node, weight = (node + 1) / 2, weight / 2
+    height, azimuth = node[:, None], node[None] * np.pi / 2
+    flat = np.sqrt(1 - height**2)
+    lx, ly, lz = room_size_m
+    g = flat * np.cos(azimuth) / lx + flat * np.sin(azimuth) / ly + height / lz
+    return g.ravel(), (weight[:, None] * weight[None]).ravel()
+
+
+def lattice_energy(
+    room_size_m: np.ndarray, absorption: float, times_s: np.ndarray
+) -> np.ndarray:
+    """Expected energy per second E(t) of the response at `times_s`, for an amplitude of 1 at 1 m."""
+    g, weight = directions_g(room_size_m)
+    rate = -np.log1p(-absorption) * SPEED_OF_SOUND * g
+    volume = float(np.prod(room_size_m))
+    return 4 * np.pi * SPEED_OF_SOUND / volume * (np.exp(-np.outer(times_s, rate)) @ weight)
+
+
+def solve_absorption(room_size_m: np.ndarray, rt60_s: float) -> float:
+    """Uniform energy absorption (0..1) of the walls for which the room's T30 is `rt60_s`.
+
+    Raises ValueError when the RT60 is not positive or needs walls that absorb more than 99%.
+    """
+    if not rt60_s > 0:
+        raise ValueError(f"expected rt60_s > 0, found {rt60_s}")
+    g, weight = directions_g(room_size_m)
+    tau = np.linspace(0.0, 1.0, 2048) * 14.0 / (SPEED_OF_SOUND * g.min())
+    # Schroeder's integral of E for a = 1: each exponential integrates to itself over its rate.
+    schroeder = np.exp(-np.outer(tau, SPEED_OF_SOUND * g)) @ (weight / g)
+    level_db = 10 * np.log10(schroeder / schroeder[0])
+    exponent = decay_time(level_db, tau, -5.0, -35.0) / rt60_s
+    absorption = -np.expm1(-exponent)
+    if absorption > _MAX_ABSORPTION:
+        shortest = rt60_s * exponent / -np.log1p(-_MAX_ABSORPTION)
+        size = " x ".join(f"{side:g}" for side in room_size_m)
+        raise ValueError(
+            f"expected an RT60 that a room of {size} m can reach (at least {shortest:.3f} s), "
+            f"found {rt60_s} s"
+        )
+    return float(absorption)
+
+
+def decay_time(
+    level_db: np.ndarray, times_s: np.ndarray, start_db: float, stop_db: float
+) -> float:
+    """Time for 60 dB at the slope of the line fitted to a falling curve from start_db to stop_db."""
+    inside = (level_db <= start_db) & (level_db >= stop_db)
+    if np.count_nonzero(inside) < 2:
+        raise ValueError(f"expected a decay from {start_db} to {stop_db} dB, found none")
+    slope = np.polyfit(times_s[inside], level_db[inside], 1)[0]
+    return float(-60.0 / slope)
+
+
+def measure_rt60(rir: np.ndarray, fs: int, range_db: float = 30.0) -> float:
+    """Reverberation time of a response (taps,), in seconds, from Schroeder's backward integral.
+
+    The line is fitted from -5 dB over `range_db` dB (30: T30, 20: T20).
+    Raises ValueError when the response does not fall that far.
+    M. R. Schroeder, New method of measuring reverberation time, JASA 37 (1965), eq. 4.
+    """
+    left = np.cumsum(np.asarray(rir, float)[::-1] ** 2)[::-1]
+    level_db = 10 * np.log10(np.maximum(left, left[0] * 1e-12) / max(left[0], 1e-300))
+    return decay_time(level_db, np.arange(rir.size) / fs, -5.0, -5.0 - range_db)

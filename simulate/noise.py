@@ -1,0 +1,110 @@
+"""Noise fields: from one channel of noise to every microphone, with the coherence that physics asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulate.decay import SPEED_OF_SOUND
+
+FIELDS = ("spherical", "cylindrical")
+_N_FFT = 1024
+
+
+def diffuse_coherence(
+    mics_m: np.ndarray, frequencies_hz: np.ndarray, field: str = "spherical"
+) -> np.ndarray:
+    """Coherence between microphones in a diffuse field: (freqs, mics, mics), real.
+
+    spherical: sin(x)/x, sound from everywhere; cylindrical: J0(x), sound from all around;
+    x = 2 pi f distance / c. Raises ValueError for another field.
+    """
+    if field not in FIELDS:
+        raise ValueError(f"expected a field of {', '.join(FIELDS)}, found {field}")
+    distance = np.linalg.norm(mics_m[:, None] - mics_m[None], axis=-1)
+    turns = 2 * frequencies_hz[:, None, None] * distance / SPEED_OF_SOUND
+    if field == "spherical":
+        return np.sinc(turns)
+    from scipy.special import j0
+
+    return j0(np.pi * turns)
+
+
+def mixing_factors(
+    mics_m: np.ndarray, frequencies_hz: np.ndarray, field: str = "spherical"
+) -> np.ndarray:
+    """Real (freqs, mics, mics) factors C with C C^T = coherence, that colour independent channels.
+
+    The symmetric square root, so close microphones keep close signals at every frequency and the factor
+    changes smoothly from bin to bin (a triangular factor would favour the first microphone).
+    """
+    value, vector = np.linalg.eigh(diffuse_coherence(mics_m, frequencies_hz, field))
+    root = np.sqrt(np.maximum(value, 0.0))
+    return (vector * root[:, None, :]) @ vector.transpose(0, 2, 1)
+
+
+def diffuse_noise(
+    one_channel: np.ndarray,
+    mics_m: np.ndarray,
+    rng: np.random.Generator,
+    fs: int,
+    field: str = "spherical",
+) -> np.ndarray:
+    """A diffuse field at every microphone from one channel of noise.
+
+    one_channel (samples,), mics_m (mics, 3) -> (mics, samples) with the spectrum and the slow rise and
+    fall of the noise, and the coherence of `diffuse_coherence`. Each microphone takes the short-time
+    spectrum of the noise with phases of its own, then the channels are mixed bin by bin.
+    E. Habets et al., Generating nonstationary multisensor signals under a spatial coherence constraint,
+    JASA 124 (2008), eq. 12.
+    """
+    n_mics = len(mics_m)
+    X = _stft(np.asarray(one_channel, np.float32)[None])
+    phase = rng.random((X.shape[1], n_mics, X.shape[2]), dtype=np.float32)
+    N = X[0][:, None, :] * np.exp(np.complex64(2j * np.pi) * phase)
+    frequencies_hz = np.fft.rfftfreq(_N_FFT, 1 / fs)
+    N = mixing_factors(mics_m, frequencies_hz, field).astype(np.complex64) @ N
+    return _istft(N.transpose(1, 0, 2), len(one_channel))
+
+
+def diffuse_white_noise(
+    mics_m: np.ndarray, n_samples: int, rng: np.random.Generator, fs: int, n_sources: int = 1
+) -> np.ndarray:
+    """Unit-variance Gaussian noise with spherically diffuse coherence: (sources, mics, samples)."""
+    n_mics = len(mics_m)
+    white = rng.standard_normal((n_sources * n_mics, n_samples), dtype=np.float32)
+    N = _stft(white)
+    n_freqs, n_frames = N.shape[1:]
+    N = N.reshape(n_sources, n_mics, n_freqs, n_frames).transpose(0, 2, 1, 3)
+    C = mixing_factors(mics_m, np.fft.rfftfreq(_N_FFT, 1 / fs)).astype(np.complex64)
+    N = (C @ N).transpose(0, 2, 1, 3)
+    mixed = _istft(N.reshape(n_sources * n_mics, n_freqs, n_frames), n_samples)
+    return mixed.reshape(n_sources, n_mics, n_samples)
+
+
+def _window() -> np.ndarray:
+    """Square root of the periodic Hann window: analysis times synthesis adds to one at half overlap."""
+    return np.sin(np.pi * np.arange(_N_FFT) / _N_FFT).astype(np.float32)
+
+
+def _stft(x: np.ndarray) -> np.ndarray:
+    """(channels, samples) -> (channels, freqs, frames), with half a window of silence on both sides."""
+    from scipy import fft
+
+    hop = _N_FFT // 2
+    n_frames = -(-x.shape[-1] // hop) + 1
+    padded = np.pad(x, ((0, 0), (hop, n_frames * hop - x.shape[-1])))
+    blocks = padded.reshape(len(x), n_frames + 1, hop)
+    frames = np.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=-1) * _window()
+    return fft.rfft(frames, axis=-1).transpose(0, 2, 1)
+
+
+def _istft(X: np.ndarray, n_samples: int) -> np.ndarray:
+    """Inverse of `_stft` by overlap-add: (channels, samples)."""
+    from scipy import fft
+
+    hop = _N_FFT // 2
+    frames = fft.irfft(X.transpose(0, 2, 1), _N_FFT, axis=-1) * _window()
+    out = np.zeros((len(X), frames.shape[1] + 1, hop), dtype=frames.dtype)
+    out[:, :-1] = frames[..., :hop]
+    out[:, 1:] += frames[..., hop:]
+    return out.reshape(len(X), -1)[:, hop : hop + n_samples]

@@ -1,0 +1,64 @@
+"""A quantity of a scene: a value, a list, or a distribution, drawn once for each mixture."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Distribution(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Uniform(_Distribution):
+    """`{uniform: [low, high]}`: every number between the two is equally likely."""
+
+    uniform: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Uniform:
+        if self.uniform[0] > self.uniform[1]:
+            raise ValueError(f"expected uniform: [low, high], found {list(self.uniform)}")
+        return self
+
+
+class Normal(_Distribution):
+    """`{normal: [mean, standard deviation]}`."""
+
+    normal: tuple[float, Annotated[float, Field(ge=0)]]
+
+
+class Choice(_Distribution):
+    """`{choice: [a, b, ...]}`: one of the listed numbers, each equally likely."""
+
+    choice: Annotated[list[float], Field(min_length=1)]
+
+
+Quantity: TypeAlias = float | Annotated[list[float], Field(min_length=1)] | Uniform | Normal | Choice
+
+
+def draw(quantity: Any, rng: np.random.Generator) -> float:
+    """One number from a Quantity; a bare list means one of its values."""
+    if isinstance(quantity, Uniform):
+        return float(rng.uniform(*quantity.uniform))
+    if isinstance(quantity, Normal):
+        return float(rng.normal(*quantity.normal))
+    if isinstance(quantity, Choice):
+        return float(rng.choice(quantity.choice))
+    if isinstance(quantity, list):
+        return float(rng.choice(quantity))
+    return float(quantity)
+
+
+def bounds(quantity: Any) -> tuple[float, float]:
+    """Smallest and largest number that the quantity can give (a normal counts three deviations)."""
+    if isinstance(quantity, Uniform):
+        return quantity.uniform
+    if isinstance(quantity, Normal):
+        mean, deviation = quantity.normal
+        return mean - 3 * deviation, mean + 3 * deviation
+    values = quantity.choice if isinstance(quantity, Choice) else quantity
+    values = values if isinstance(values, list) else [values]
+    return float(min(values)), float(max(values))
