@@ -4,7 +4,8 @@ from simulate.arrays import ArrayGeometry, list_arrays, load_array
 from simulate.corpus import load_corpus
 from simulate.dataset import read_manifest, write_dataset
 from simulate.render import Mixture, render
-from simulate.scene import Scene, SceneConfig, sample_scene
+from simulate.scene import Scene, sample_scene
+from simulate.scene_config import SceneConfig
 
 __all__ = [
     "ArrayGeometry",

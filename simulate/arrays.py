@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulate.config import config_dir, nearest, read_yaml
 
-KINDS = ("linear", "circular", "planar", "irregular")
+Kind = Literal["linear", "circular", "planar", "irregular"]
+Position = tuple[float, float, float]
 
 
 class ArrayGeometry(BaseModel):
     """Positions of an array's microphones in metres, about the array's own origin.
 
-    x points to azimuth 0, y to azimuth 90 degrees, z up. `source` says where the dimensions come from,
-    or "generic".
+    x points to azimuth 0, y to azimuth 90 degrees, z up. `source` says where the dimensions come
+    from, or "generic".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,11 +27,11 @@ class ArrayGeometry(BaseModel):
     name: str
     description: str = ""
     source: str = "generic"
-    positions_m: list[tuple[float, float, float]] = Field(min_length=1)
+    positions_m: list[Position] = Field(min_length=1)
 
     @field_validator("positions_m")
     @classmethod
-    def _finite(cls, positions: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    def _finite(cls, positions: list[Position]) -> list[Position]:
         if not np.all(np.isfinite(positions)):
             raise ValueError(f"expected finite positions in metres, found {positions}")
         return positions
@@ -67,20 +69,20 @@ def load_array(name: str | Path) -> ArrayGeometry:
 
 
 def random_array(
-    kind: str, n_mics: int, aperture_m: float, rng: np.random.Generator
+    kind: Kind, n_mics: int, aperture_m: float, rng: np.random.Generator
 ) -> ArrayGeometry:
     """An array that nobody built, drawn from `rng`.
 
-    kind: one of `KINDS`; aperture_m: the largest distance between two of its microphones.
+    kind: one of `Kind`; aperture_m: the largest distance between two of its microphones.
     Raises ValueError for an unknown kind.
     """
     if kind not in _SHAPES:
-        raise ValueError(f"unknown kind of array {kind}: {nearest(kind, list(_SHAPES))}")
+        raise ValueError(f"unknown kind of array {kind}: {nearest(kind, [*_SHAPES])}")
     p = _SHAPES[kind](n_mics, rng)
     p = p - p.mean(axis=0)
     widest = np.linalg.norm(p[:, None] - p[None], axis=-1).max()
     p = p * (aperture_m / widest if widest > 0 else 0.0)
-    positions = [tuple(round(float(v), 6) for v in row) for row in p]
+    positions: list[Position] = [(x, y, z) for x, y, z in p.round(6).tolist()]
     return ArrayGeometry(name=f"random_{kind}_{n_mics}mic", positions_m=positions)
 
 
@@ -110,12 +112,10 @@ def _planar(n_mics: int, rng: np.random.Generator) -> np.ndarray:
 
 def _irregular(n_mics: int, rng: np.random.Generator) -> np.ndarray:
     """Anywhere in a flat box, as on a device with an odd case."""
-    best = rng.uniform(-1, 1, (n_mics, 3))
-    best[:, 2] *= 0.3
-    return best
+    return rng.uniform(-1, 1, (n_mics, 3)) * [1, 1, 0.3]
 
 
-_SHAPES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+_SHAPES: dict[Kind, Callable[[int, np.random.Generator], np.ndarray]] = {
     "linear": _linear,
     "circular": _circular,
     "planar": _planar,

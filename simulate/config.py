@@ -13,7 +13,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def config_dir(kind: str) -> Path:
-    """Folder of the shipped YAML files of one kind (`arrays`, `scenes`), installed or in a checkout."""
+    """Folder of the shipped YAML files of one kind (`arrays`, `scenes`), installed or not."""
     installed = Path(__file__).parent / "configs" / kind
     return installed if installed.is_dir() else Path(__file__).parents[1] / "configs" / kind
 
@@ -61,7 +61,7 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _model_at(model: type[BaseModel], place: list[str]) -> type[BaseModel] | None:
-    """The nested model that the path of keys `place` leads to, or None where the path leaves models."""
+    """The nested model at the path of keys `place`; None where the path leaves models."""
     for name in place:
         if name not in model.model_fields:
             continue  # the tag of a union member, not a key of the file

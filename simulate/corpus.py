@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -29,7 +30,9 @@ class Utterance:
     kind: str = ""
 
 
-def load_corpus(path: str | Path, split: str | None = None, content: str = "speech") -> list[Utterance]:
+def load_corpus(
+    path: str | Path, split: str | None = None, content: Literal["speech", "noise"] = "speech"
+) -> list[Utterance]:
     """Recordings listed in a jsonl manifest, or the built-in ones.
 
     path: a jsonl file (its audio paths are relative to it), or "builtin".
@@ -85,8 +88,10 @@ def _read_manifest(manifest: str, mtime_ns: int, size: int) -> tuple[Utterance, 
             record = json.loads(line)
             records.append(_utterance(record, folder))
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{manifest}, line {number}: expected a record with path and "
-                             f"seconds, found {error!r}") from None
+            where = f"{manifest}, line {number}"
+            raise ValueError(
+                f"{where}: expected a record with path and seconds, found {error!r}"
+            ) from None
     return tuple(records)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 
 from simulate.render import Mixture, render
-from simulate.scene import Scene, SceneConfig, sample_scene
+from simulate.scene import Scene, sample_scene
+from simulate.scene_config import SceneConfig
 
 _MAX_FLAC_CHANNELS = 8
 _SHARD = 1000  # mixtures to a folder
@@ -33,10 +34,10 @@ def write_dataset(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Path:
-    """Make mixtures 0 to count - 1 of the data set `seed` and their `manifest.jsonl`; returns its path.
+    """Make mixtures 0 to count - 1 of the data set `seed`; returns the manifest.jsonl.
 
-    Files are 24-bit FLAC (WAV above eight channels), one folder a mixture. The bytes do not depend on
-    `jobs`. Mixtures that are already there are kept, so the same call completes an interrupted one.
+    Files are 24-bit FLAC (WAV above eight channels), one folder a mixture. The bytes do not depend
+    on `jobs`. Mixtures that are there already are kept, so the same call completes a broken one.
     progress: called with (done, count) as mixtures get done.
     Raises ValueError when `out` holds another data set, or count or jobs is below 1.
     """
@@ -58,7 +59,7 @@ def write_dataset(
 def read_manifest(path: str | Path) -> Iterator[dict]:
     """Records of a data set (its folder, or its manifest.jsonl), with absolute paths of its files.
 
-    Raises ValueError for a missing or malformed manifest, or a path that leaves the data set's folder.
+    Raises ValueError for a missing or malformed manifest, or a path that leaves the folder.
     """
     path = Path(path)
     path = path / "manifest.jsonl" if path.is_dir() else path
@@ -73,7 +74,8 @@ def read_manifest(path: str | Path) -> Iterator[dict]:
                 record = json.loads(line)
                 paths = record["paths"]
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: expected a mixture, found {error!r}") from None
+                where = f"{path}, line {number}"
+                raise ValueError(f"{where}: expected a mixture, found {error!r}") from None
             yield record | {"paths": {k: _inside(root, v) for k, v in paths.items()}}
 
 
@@ -133,7 +135,8 @@ def _write_audio(mixture: Mixture, config: SceneConfig, folder: Path) -> dict[st
             talkers = getattr(mixture, name)[:, mics]
             paths[name] = [_write(folder / f"{name}{k}", x, fs) for k, x in enumerate(talkers, 1)]
     if "dry" in config.references:
-        paths["dry"] = [_write(folder / f"dry{k}", x[None], fs) for k, x in enumerate(mixture.dry, 1)]
+        dry = enumerate(mixture.dry[:, None], 1)
+        paths["dry"] = [_write(folder / f"dry{k}", x, fs) for k, x in dry]
     return paths
 
 
@@ -146,10 +149,10 @@ def _write(stem: Path, x: np.ndarray, fs: int) -> str:
 
 
 def _record(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
-    """What a reader of the manifest learns of a mixture; azimuths and distances are seen from the array.
+    """What a reader of the manifest learns of a mixture.
 
-    `array.positions_m` and `azimuth_deg` are in the array's own axes, ready for steering; every other
-    position is in the room's.
+    `array.positions_m` and `azimuth_deg` are in the array's own axes, ready for steering; every
+    other position is in the room's. Distances are from the array's origin.
     """
     talkers = []
     for source in scene.talkers:

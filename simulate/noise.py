@@ -1,8 +1,10 @@
-"""Noise fields: from one channel of noise to every microphone, with the coherence that physics asks for."""
+"""Noise fields: from one channel of noise to every microphone, with the coherence of physics."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import fft
+from scipy.special import j0
 
 from simulate.decay import SPEED_OF_SOUND
 
@@ -24,8 +26,6 @@ def diffuse_coherence(
     turns = 2 * frequencies_hz[:, None, None] * distance / SPEED_OF_SOUND
     if field == "spherical":
         return np.sinc(turns)
-    from scipy.special import j0
-
     return j0(np.pi * turns)
 
 
@@ -34,8 +34,8 @@ def mixing_factors(
 ) -> np.ndarray:
     """Real (freqs, mics, mics) factors C with C C^T = coherence, that colour independent channels.
 
-    The symmetric square root, so close microphones keep close signals at every frequency and the factor
-    changes smoothly from bin to bin (a triangular factor would favour the first microphone).
+    The symmetric square root: smooth from bin to bin and the same to every microphone, while a
+    triangular factor would give the first one its channel unmixed.
     """
     value, vector = np.linalg.eigh(diffuse_coherence(mics_m, frequencies_hz, field))
     root = np.sqrt(np.maximum(value, 0.0))
@@ -51,16 +51,20 @@ def diffuse_noise(
 ) -> np.ndarray:
     """A diffuse field at every microphone from one channel of noise.
 
-    one_channel (samples,), mics_m (mics, 3) -> (mics, samples) with the spectrum and the slow rise and
-    fall of the noise, and the coherence of `diffuse_coherence`. Each microphone takes the short-time
-    spectrum of the noise with phases of its own, then the channels are mixed bin by bin.
-    E. Habets et al., Generating nonstationary multisensor signals under a spatial coherence constraint,
-    JASA 124 (2008), eq. 12.
+    one_channel (samples,), mics_m (mics, 3) -> (mics, samples) with the spectrum and the slow rise
+    and fall of the noise, and the coherence of `diffuse_coherence`. Each microphone takes the
+    short-time spectrum of the noise with phases of its own; then the channels are mixed bin by bin.
+    E. Habets et al., Generating nonstationary multisensor signals under a spatial coherence
+    constraint, JASA 124 (2008).
     """
     n_mics = len(mics_m)
     X = _stft(np.asarray(one_channel, np.float32)[None])
     phase = rng.random((X.shape[1], n_mics, X.shape[2]), dtype=np.float32)
-    N = X[0][:, None, :] * np.exp(np.complex64(2j * np.pi) * phase)
+    phase *= np.float32(2 * np.pi)
+    N = np.empty(phase.shape, np.complex64)
+    np.cos(phase, out=N.real)
+    np.sin(phase, out=N.imag)
+    N *= X[0][:, None, :]
     frequencies_hz = np.fft.rfftfreq(_N_FFT, 1 / fs)
     N = mixing_factors(mics_m, frequencies_hz, field).astype(np.complex64) @ N
     return _istft(N.transpose(1, 0, 2), len(one_channel))
@@ -82,14 +86,12 @@ def diffuse_white_noise(
 
 
 def _window() -> np.ndarray:
-    """Square root of the periodic Hann window: analysis times synthesis adds to one at half overlap."""
+    """Root of the periodic Hann window: analysis times synthesis adds to 1 at half overlap."""
     return np.sin(np.pi * np.arange(_N_FFT) / _N_FFT).astype(np.float32)
 
 
 def _stft(x: np.ndarray) -> np.ndarray:
-    """(channels, samples) -> (channels, freqs, frames), with half a window of silence on both sides."""
-    from scipy import fft
-
+    """(channels, samples) -> (channels, freqs, frames), half a window of silence at each end."""
     hop = _N_FFT // 2
     n_frames = -(-x.shape[-1] // hop) + 1
     padded = np.pad(x, ((0, 0), (hop, n_frames * hop - x.shape[-1])))
@@ -100,8 +102,6 @@ def _stft(x: np.ndarray) -> np.ndarray:
 
 def _istft(X: np.ndarray, n_samples: int) -> np.ndarray:
     """Inverse of `_stft` by overlap-add: (channels, samples)."""
-    from scipy import fft
-
     hop = _N_FFT // 2
     frames = fft.irfft(X.transpose(0, 2, 1), _N_FFT, axis=-1) * _window()
     out = np.zeros((len(X), frames.shape[1] + 1, hop), dtype=frames.dtype)

@@ -25,7 +25,7 @@ class Uniform(_Distribution):
 
 
 class Normal(_Distribution):
-    """`{normal: [mean, standard deviation]}`."""
+    """`{normal: [mean, standard deviation]}`, cut at three deviations."""
 
     normal: tuple[float, Annotated[float, Field(ge=0)]]
 
@@ -36,7 +36,8 @@ class Choice(_Distribution):
     choice: Annotated[list[float], Field(min_length=1)]
 
 
-Quantity: TypeAlias = float | Annotated[list[float], Field(min_length=1)] | Uniform | Normal | Choice
+Values = Annotated[list[float], Field(min_length=1)]
+Quantity: TypeAlias = float | Values | Uniform | Normal | Choice
 
 
 def draw(quantity: Any, rng: np.random.Generator) -> float:
@@ -44,7 +45,7 @@ def draw(quantity: Any, rng: np.random.Generator) -> float:
     if isinstance(quantity, Uniform):
         return float(rng.uniform(*quantity.uniform))
     if isinstance(quantity, Normal):
-        return float(rng.normal(*quantity.normal))
+        return float(np.clip(rng.normal(*quantity.normal), *bounds(quantity)))
     if isinstance(quantity, Choice):
         return float(rng.choice(quantity.choice))
     if isinstance(quantity, list):
@@ -53,7 +54,7 @@ def draw(quantity: Any, rng: np.random.Generator) -> float:
 
 
 def bounds(quantity: Any) -> tuple[float, float]:
-    """Smallest and largest number that the quantity can give (a normal counts three deviations)."""
+    """Smallest and largest number that the quantity can give."""
     if isinstance(quantity, Uniform):
         return quantity.uniform
     if isinstance(quantity, Normal):

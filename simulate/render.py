@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,9 @@ _PEAK = 0.98
 class Mixture:
     """What the microphones hear and its parts; mixture = image summed over talkers + noise.
 
-    mixture, noise (mics, samples); image, early (talkers, mics, samples): the talker with all of the room,
-    and with the direct path and the first `early_ms` after it; dry (talkers, samples): as recorded,
-    scaled alike. All float64 within full scale.
+    mixture, noise (mics, samples); image, early (talkers, mics, samples): the talker with all of
+    the room, and with the direct path and the first `early_ms` after it; dry (talkers, samples): as
+    recorded, with the same gain as the rest. All float64; what is heard stays within full scale.
     """
 
     mixture: np.ndarray
@@ -37,8 +38,8 @@ class Mixture:
 def render(scene: Scene) -> Mixture:
     """Render one scene; the same scene gives the same samples.
 
-    The SNR is the power of all reverberant talkers over the noise at microphone 0 over the whole clip; the
-    level is the mixture's RMS there, lowered only where a peak would clip.
+    The SNR is the power of all reverberant talkers over that of the noise, at microphone 0 and over
+    the whole clip; the level is the mixture's RMS there, lowered only where a peak would clip.
     """
     rng = scene.rng()
     mics = np.asarray(scene.mics_m)
@@ -72,9 +73,7 @@ def _images(
     return _convolve(dry[:, None], rir), _convolve(dry[:, None], first)
 
 
-def _noise(
-    scene: Scene, mics: np.ndarray, rir: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _noise(scene: Scene, mics: np.ndarray, rir: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sum of the scene's noises, (mics, samples); each has its own level at microphone 0."""
     responses = iter(rir)
     total = np.zeros((len(mics), scene.n_samples))
@@ -84,7 +83,14 @@ def _noise(
     return total
 
 
-def _noise_part(source, scene, mics, responses, rng) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _noise_part(
+    source: Source,
+    scene: Scene,
+    mics: np.ndarray,
+    responses: Iterator[np.ndarray],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """One noise at every microphone, (mics, samples), at any level."""
     one_channel = play(source.segments, scene.n_samples, scene.fs)
     if not np.any(one_channel):
         # Digital silence cannot reach any SNR; a faint hiss can.

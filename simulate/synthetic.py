@@ -29,11 +29,12 @@ def _hum(n_samples: int, fs: int, rng: np.random.Generator) -> np.ndarray:
         np.arange(n_samples), np.linspace(0, max(n_samples, 2), 9), rng.uniform(-0.01, 0.01, 9)
     )
     phase = 2 * np.pi * np.cumsum(blade_hz * (1 + wander)) / fs
-    return sum(0.8 / k * np.sin(k * phase + rng.uniform(0, 2 * np.pi)) for k in range(1, 6))
+    harmonics = [0.8 / k * np.sin(k * phase + rng.uniform(0, 2 * np.pi)) for k in range(1, 6)]
+    return np.sum(harmonics, axis=0)
 
 
 def _speech_shaped(frequency_hz: np.ndarray) -> np.ndarray:
-    """Long-term spectrum of speech: flat to 500 Hz, then 9 dB an octave down; little below 100 Hz."""
+    """Long-term spectrum of speech: flat from 100 to 500 Hz, then 9 dB an octave down."""
     fall = np.minimum(1.0, (500.0 / frequency_hz) ** 1.5)
     return fall * np.minimum(1.0, (frequency_hz / 100.0) ** 2)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -30,10 +29,10 @@ def speech_segments(
 ) -> tuple[list[Segment], Utterance, str]:
     """Fill a clip with one speaker: (segments, the first utterance, what is said whole or in part).
 
-    A long utterance is cut at random. A short one is followed, after a silence, by others of its speaker;
-    where the speaker is unknown or has no other, it stands alone at a random place.
+    A long utterance is cut at random. A short one is followed, after a silence, by others of its
+    speaker; where the speaker is unknown or has no other, it stands alone at a random place.
     """
-    first = corpus[rng.integers(len(corpus))]
+    first = corpus[int(rng.integers(len(corpus)))]
     if first.seconds >= duration_s:
         start_s = rng.uniform(0, first.seconds - duration_s)
         return [_segment(first, start_s, duration_s, 0.0)], first, first.text
@@ -57,7 +56,7 @@ def noise_segments(
     corpus: Sequence[Utterance], duration_s: float, rng: np.random.Generator
 ) -> list[Segment]:
     """Fill a clip with one noise recording from a random place, beginning again where it ends."""
-    noise = corpus[rng.integers(len(corpus))]
+    noise = corpus[int(rng.integers(len(corpus)))]
     start_s = rng.uniform(0, noise.seconds)
     if noise.seconds >= duration_s:
         start_s = rng.uniform(0, noise.seconds - duration_s)
@@ -82,7 +81,7 @@ def play(segments: Sequence[Segment], n_samples: int, fs: int) -> np.ndarray:
 
 def _segment(utterance: Utterance, start_s: float, seconds: float, at_s: float) -> Segment:
     return Segment(
-        path=str(Path(utterance.path)),
+        path=utterance.path,
         start_s=round(float(start_s), 4),
         seconds=round(float(seconds), 4),
         at_s=round(float(at_s), 4),

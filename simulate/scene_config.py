@@ -1,0 +1,143 @@
+"""What a scene config may say: each quantity of a scene a value, a list or a distribution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from simulate.arrays import Kind
+from simulate.config import config_dir, nearest, read_yaml
+from simulate.corpus import BUILTIN
+from simulate.quantity import Choice, Quantity, Uniform, bounds
+
+
+class Frozen(BaseModel):
+    """A model that cannot be changed and knows no keys but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoomConfig(Frozen):
+    """Shoebox room: three sides in metres, and the RT60 that is measured in it."""
+
+    length_m: Quantity = Uniform(uniform=(3, 8))
+    width_m: Quantity = Uniform(uniform=(3, 6))
+    height_m: Quantity = Uniform(uniform=(2.4, 3.5))
+    rt60_s: Quantity = Uniform(uniform=(0.2, 0.6))
+
+
+class RandomArrayConfig(Frozen):
+    """Arrays drawn anew for each mixture."""
+
+    kinds: list[Kind] = Field(["linear", "circular", "planar", "irregular"], min_length=1)
+    mics: Quantity = [2, 3, 4, 5, 6, 7, 8]
+    aperture_m: Quantity = Uniform(uniform=(0.02, 0.4))
+
+
+class ArrayConfig(Frozen):
+    """`names` of arrays (or YAML paths), one drawn for each mixture; else `random` arrays."""
+
+    names: list[str] = []
+    random: RandomArrayConfig | None = None
+    height_m: Quantity = Uniform(uniform=(0.7, 1.5))
+    min_wall_m: float = Field(0.5, ge=0)
+    rotate: bool = True
+
+    @model_validator(mode="after")
+    def _one_of(self) -> ArrayConfig:
+        if bool(self.names) == (self.random is not None):
+            raise ValueError("expected either names or random, found both or neither")
+        return self
+
+
+class TalkerConfig(Frozen):
+    """How many talk, and where: distance from the array, height of the mouth, space to walls."""
+
+    count: Quantity = 1
+    distance_m: Quantity = Uniform(uniform=(0.5, 3))
+    height_m: Quantity = Uniform(uniform=(1.1, 1.8))
+    min_wall_m: float = Field(0.3, ge=0)
+    min_angle_deg: float = Field(0, ge=0, le=180)
+    silence_s: Quantity = Uniform(uniform=(0.1, 0.5))
+
+
+class NoisePart(Frozen):
+    """One kind of noise: how often there is one, from how many sources, its relative level."""
+
+    probability: float = Field(1, ge=0, le=1)
+    level_db: Quantity = 0
+    sources: Quantity = 1
+
+
+class NoiseMix(Frozen):
+    """diffuse: from everywhere; point: at a place in the room; babble: talkers around the room."""
+
+    diffuse: NoisePart | None = NoisePart()
+    point: NoisePart | None = None
+    babble: NoisePart | None = None
+
+
+class SceneConfig(Frozen):
+    """A distribution of scenes, as read from YAML.
+
+    room, array, talkers, noise_mix: what is where. snr_db: reverberant talkers over noise at
+    microphone 0; level_dbfs: RMS of the mixture there. early_ms: how long after the direct path
+    still counts as early. method: see `room_impulse_responses`. speech, noise: manifests, or
+    "builtin"; split: the part of them to use. references, reference_mics: what a data set holds
+    beside the mixture.
+    """
+
+    room: RoomConfig = RoomConfig()
+    array: ArrayConfig = ArrayConfig(names=["circular_6mic"])
+    talkers: TalkerConfig = TalkerConfig()
+    noise_mix: NoiseMix = NoiseMix()
+    snr_db: Quantity = Choice(choice=[0, 5, 10])
+    level_dbfs: Quantity = Uniform(uniform=(-35, -20))
+    duration_s: Quantity = 4
+    early_ms: float = Field(50, gt=0)
+    method: Literal["exact", "fast"] = "exact"
+    speech: str = BUILTIN
+    noise: str = BUILTIN
+    split: str | None = None
+    fs: int = Field(16000, ge=8000)
+    references: list[Literal["early", "image", "noise", "dry"]] = ["early", "image", "noise"]
+    reference_mics: Literal["all", "first"] = "all"
+
+    @model_validator(mode="after")
+    def _sensible(self) -> SceneConfig:
+        mix = self.noise_mix
+        if mix.diffuse is None and mix.point is None and mix.babble is None:
+            raise ValueError("expected at least one part in noise_mix, found none")
+        positive = {f"room.{name}": quantity for name, quantity in self.room}
+        positive["talkers.count"] = self.talkers.count
+        positive["talkers.distance_m"] = self.talkers.distance_m
+        positive["duration_s"] = self.duration_s
+        for name, quantity in positive.items():
+            if not bounds(quantity)[0] > 0:
+                raise ValueError(f"expected {name} above 0, found {bounds(quantity)[0]:g}")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> SceneConfig:
+        """Read a scene YAML by path or shipped name; manifests in it are relative to its folder."""
+        path = find_scene(path)
+        config = read_yaml(path, cls)
+        kept = {
+            key: str((path.parent / value).resolve())
+            for key, value in (("speech", config.speech), ("noise", config.noise))
+            if value != BUILTIN
+        }
+        return config.model_copy(update=kept)
+
+
+def find_scene(name: str | Path) -> Path:
+    """The YAML of a shipped scene (`quickstart`) or a path; ValueError names the nearest scenes."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    shipped = {p.stem: p for p in sorted(config_dir("scenes").glob("*.yaml"))}
+    if str(name) not in shipped:
+        raise ValueError(f"unknown scene {name}: {nearest(str(name), list(shipped))}")
+    return shipped[str(name)]
