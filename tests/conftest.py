@@ -1,0 +1,30 @@
+"""What all tests share: one thread, and sounds to work on."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `cuda` where there is no device."""
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of data beside the project; tests that need it skip without."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared")
+    return SHARED
