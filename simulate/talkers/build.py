@@ -1,8 +1,9 @@
 """Synthesise the built-in talkers with free synthesisers: `python simulate/talkers/build.py`.
 
-Needs `flite` and `espeak-ng` on the path; users never run this, the FLAC files it makes are committed beside it.
-A voice is a command that writes a WAV file, and a factor by which that file is then played faster: playing faster
-raises pitch and formants together, as a shorter vocal tract would, which turns one good voice into another person.
+Needs `flite` and `espeak-ng` on the path; users never run this, for the FLAC files it makes are
+committed beside it. A voice is a command that writes a WAV file, and a factor by which that file is
+then played faster: that raises pitch and formants together, as a shorter vocal tract would, and
+turns one good voice into another person.
 """
 
 from __future__ import annotations
@@ -38,7 +39,17 @@ class Voice:
 
 def flite(voice: str, stretch: float = 1.0) -> tuple[str, ...]:
     """Return the flite command for a voice, its speech `stretch` times slower than usual."""
-    return ("flite", "-voice", voice, "--setf", f"duration_stretch={stretch}", "-t", "{text}", "-o", "{out}")
+    return (
+        "flite",
+        "-voice",
+        voice,
+        "--setf",
+        f"duration_stretch={stretch}",
+        "-t",
+        "{text}",
+        "-o",
+        "{out}",
+    )
 
 
 def espeak(voice: str) -> tuple[str, ...]:
@@ -50,42 +61,79 @@ FLITE = "CMU Flite licence (BSD-like, keep the notice; see README.md)"
 ESPEAK = "output of a free synthesiser, dedicated to the public domain (CC0)"
 
 VOICES = (
-    Voice("rms", "male", flite("rms"), FLITE, (
-        "The harbour was quiet when the last ferry turned towards the island.",
-        "Please move the small table closer to the window before they arrive.",
-        "Nobody noticed that the clock in the kitchen had stopped at noon.",
-        "We measured the room twice and wrote both numbers on the wall.",
-    )),
-    Voice("slt", "female", flite("slt"), FLITE, (
-        "My neighbour grows tomatoes on the roof and shares them every August.",
-        "Could you turn the music down while I answer this telephone call?",
-        "The train to the mountains leaves from platform seven at half past nine.",
-        "She opened the letter slowly, as if it might contain a spark.",
-    )),
-    Voice("awb", "male", flite("awb"), FLITE, (
-        "A cold wind came over the hills and rattled every gate in the village.",
-        "I would rather walk for an hour than wait ten minutes for a bus.",
-        "They painted the boat green, although the owner had asked for blue.",
-        "The baker keeps a radio behind the counter and sings along all day.",
-    )),
-    Voice("kal", "male", flite("kal16"), FLITE, (
-        "Set the alarm for six and remind me to water the plants.",
-        "The museum is closed on Mondays, but the garden stays open.",
-        "Seven bright lanterns hung above the narrow street.",
-        "Add flour, two eggs and a spoon of honey to the bowl.",
-    )),
-    Voice("robin", "female", flite("slt", stretch=1.17), FLITE, (
-        "We built a castle out of boxes and the cat moved in at once.",
-        "Can we go to the lake if the rain stops before lunch?",
-        "My brother hid the last biscuit under a very large hat.",
-        "The moon looks bigger tonight than it did yesterday.",
-    ), faster=1.17),
-    Voice("ada", "female", espeak("en-us+f2"), ESPEAK, (
-        "The next meeting begins in the large room on the second floor.",
-        "Every microphone hears the same voice a little earlier or later.",
-        "Take the second road on the left and follow the river.",
-        "Our guests forgot an umbrella and a pair of brown gloves.",
-    )),
+    Voice(
+        "rms",
+        "male",
+        flite("rms"),
+        FLITE,
+        (
+            "The harbour was quiet when the last ferry turned towards the island.",
+            "Please move the small table closer to the window before they arrive.",
+            "Nobody noticed that the clock in the kitchen had stopped at noon.",
+            "We measured the room twice and wrote both numbers on the wall.",
+        ),
+    ),
+    Voice(
+        "slt",
+        "female",
+        flite("slt"),
+        FLITE,
+        (
+            "My neighbour grows tomatoes on the roof and shares them every August.",
+            "Could you turn the music down while I answer this telephone call?",
+            "The train to the mountains leaves from platform seven at half past nine.",
+            "She opened the letter slowly, as if it might contain a spark.",
+        ),
+    ),
+    Voice(
+        "awb",
+        "male",
+        flite("awb"),
+        FLITE,
+        (
+            "A cold wind came over the hills and rattled every gate in the village.",
+            "I would rather walk for an hour than wait ten minutes for a bus.",
+            "They painted the boat green, although the owner had asked for blue.",
+            "The baker keeps a radio behind the counter and sings along all day.",
+        ),
+    ),
+    Voice(
+        "kal",
+        "male",
+        flite("kal16"),
+        FLITE,
+        (
+            "Set the alarm for six and remind me to water the plants.",
+            "The museum is closed on Mondays, but the garden stays open.",
+            "Seven bright lanterns hung above the narrow street.",
+            "Add flour, two eggs and a spoon of honey to the bowl.",
+        ),
+    ),
+    Voice(
+        "robin",
+        "female",
+        flite("slt", stretch=1.17),
+        FLITE,
+        (
+            "We built a castle out of boxes and the cat moved in at once.",
+            "Can we go to the lake if the rain stops before lunch?",
+            "My brother hid the last biscuit under a very large hat.",
+            "The moon looks bigger tonight than it did yesterday.",
+        ),
+        faster=1.17,
+    ),
+    Voice(
+        "ada",
+        "female",
+        espeak("en-us+f2"),
+        ESPEAK,
+        (
+            "The next meeting begins in the large room on the second floor.",
+            "Every microphone hears the same voice a little earlier or later.",
+            "Take the second road on the left and follow the river.",
+            "Our guests forgot an umbrella and a pair of brown gloves.",
+        ),
+    ),
 )
 
 
@@ -119,7 +167,8 @@ def main() -> None:
             soundfile.write(HERE / path, speech, SAMPLE_RATE, subtype="PCM_16")
             records.append({
                 "path": path, "seconds": round(speech.size / SAMPLE_RATE, 3), "corpus": "builtin",
-                "speaker": f"builtin-{voice.name}", "gender": voice.gender, "text": text, "licence": voice.licence,
+                "speaker": f"builtin-{voice.name}", "gender": voice.gender, "text": text,
+                "licence": voice.licence,
             })  # fmt: skip
     lines = [json.dumps(record) for record in records]
     (HERE / "talkers.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,3 @@
+"""What people run: the `clearbeam` command, evaluation and experiments."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,119 @@
+"""How commands speak: results on stdout; one-line errors, warnings and progress on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from typer.core import TyperGroup
+
+BAD_INPUT = 2  # the exit code for whatever the user can put right
+DEBUG = "CLEARBEAM_DEBUG"  # set it to see the traceback behind an error line
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+_subject: ContextVar[str] = ContextVar("subject", default="")
+
+
+class OneLineErrors(TyperGroup):
+    """A command group that ends bad input with one line on stderr and exit code 2."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run the command line; see `typer.core.TyperGroup.main`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning
+            try:
+                code = super().main(*args, standalone_mode=False, **kwargs)
+            except Exception as error:
+                if not standalone_mode or not _is_bad_input(error) or os.environ.get(DEBUG):
+                    raise
+                say_error(error)
+                code = BAD_INPUT
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Whether the user can put it right. A usage error of the parser knows how to format itself."""
+    return isinstance(error, (ValueError, OSError, ImportError)) or hasattr(error, "format_message")
+
+
+def say_error(error: Exception) -> None:
+    """Print `error: ...` on stderr, in one line."""
+    typer.echo(f"error: {_about(_one_line(error))}", err=True)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {_about(' '.join(str(message).split()))}", err=True)
+
+
+def _one_line(error: Exception) -> str:
+    if hasattr(error, "format_message"):
+        text = error.format_message()
+    elif isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _about(text: str) -> str:
+    """`text` after the name of the file it is about, unless it says that itself."""
+    name = _subject.get()
+    return f"{name}: {text}" if name and name not in text else text
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Name the file that errors and warnings are about, within the block."""
+    token = _subject.set(name)
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
+def progress(*columns: str) -> Progress:
+    """A progress bar with the time left, drawn on stderr when that is a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        *(TextColumn(column) for column in columns),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout: the first column to the left, the others to the right."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, name in enumerate(header):
+        grid.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)

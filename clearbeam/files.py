@@ -1,0 +1,54 @@
+"""Results appear whole under their final name, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; it becomes `path`, or on failure nothing is left.
+
+    Missing parent folders are made, and those made here are removed again on failure. The suffix is
+    kept, because writers choose the format by it. Raises OSError where nothing can be written.
+    """
+    made = make_folder(path.parent)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        remove_empty(made)
+        raise
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make `folder` with its parents; return those that did not exist, the deepest first."""
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of `folders` that are empty, in the given order."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def check_writable(path: Path) -> None:
+    """Raise ValueError where a file `path` clearly cannot be written, without touching the disk.
+
+    Better known before hours of work than after; what only the disk knows still is an OSError.
+    """
+    if path.is_dir():
+        raise ValueError(f"expected a file to write, found the folder {path}")
+    parent = next(part for part in path.parents if part.exists())
+    if not parent.is_dir():
+        raise ValueError(f"cannot write {path}: {parent} is a file, not a folder")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: the folder {parent} is read-only")
