@@ -1,0 +1,229 @@
+"""Blind beamformers: weights from the statistics of speech and noise, and their application.
+
+Axes: weights ``w (..., freqs, mics)``, covariance ``psd (..., freqs, mics, mics)``, output
+``w^H x``. Covariances of every frame ``(..., freqs, frames, mics, mics)`` give weights of every
+frame ``(..., freqs, frames, mics)``.
+
+Every beamformer solves in complex128, returns the type of its covariances, is differentiable, does
+not change when the signal is scaled, leaves out mics that are dead, broken or copies, and passes
+the reference mic through where its target has no energy (see usable.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from multichannel.loading import RELATIVE_LOADING, load_diagonal
+from multichannel.spatial import finite_or_zero
+from multichannel.steering import principal_direction
+from multichannel.usable import reference_where_unknown, sanitise
+
+
+def apply_beamformer(w: Tensor, X: Tensor) -> Tensor:
+    """Beam ``w^H x`` in every bin.
+
+    Args:
+        w: weights ``(..., freqs, mics)``, or ``(..., freqs, frames, mics)`` changing with time.
+        X: spectrum ``(..., mics, freqs, frames)``; values that are not finite count as zero.
+
+    Returns:
+        Spectrum ``(..., freqs, frames)``.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    n_mics, n_freqs, n_frames = X.shape[-3:]
+    by_frame = w.shape[-3:] == (n_freqs, n_frames, n_mics) and w.ndim >= X.ndim
+    if not by_frame and w.shape[-2:] != (n_freqs, n_mics):
+        raise ValueError(
+            f"expected w of shape (..., freqs, [frames,] mics) to fit X {tuple(X.shape)}, "
+            f"found {tuple(w.shape)}"
+        )
+    Y = _beam(w, X, by_frame)
+    if not torch.isfinite(Y).all():  # rare, and dearer to look for in X than in the beam
+        Y = _beam(w, finite_or_zero(X), by_frame)
+    return Y
+
+
+def mvdr_souden(
+    psd_speech: Tensor,
+    psd_noise: Tensor,
+    reference_mic: int | Tensor = 0,
+    loading: float | Tensor = RELATIVE_LOADING,
+) -> Tensor:
+    """MVDR that needs no steering vector: ``N^-1 S u / trace(N^-1 S)``.
+
+    Souden, Benesty & Affes 2010, "On optimal frequency-domain multichannel linear filtering for
+    noise reduction", eq. 18.
+
+    Args:
+        psd_speech: ``S (..., freqs, mics, mics)``.
+        psd_noise: ``N`` of the same shape.
+        reference_mic: the mic whose speech is kept, an index or a tensor of indices ``(...)``.
+        loading: relative diagonal loading of ``N``.
+
+    Returns:
+        w ``(..., freqs, mics)``.
+
+    Raises:
+        ValueError: the covariances are not square, or there is no such reference mic.
+    """
+    _, reference, speech, noise = sanitise(reference_mic, psd_speech, psd_noise)
+    ratio = torch.linalg.solve(load_diagonal(noise, loading), speech)
+    w = _times(ratio, reference) / _nonzero(_trace(ratio)).unsqueeze(-1)
+    return reference_where_unknown(w, reference, psd_speech.dtype)
+
+
+def mvdr_rtf(
+    psd_noise: Tensor,
+    rtf: Tensor,
+    reference_mic: int | Tensor = 0,
+    loading: float | Tensor = RELATIVE_LOADING,
+) -> Tensor:
+    """MVDR towards a relative transfer function: ``N^-1 d / (d^H N^-1 d)``.
+
+    Gannot, Burshtein & Weinstein 2001, "Signal enhancement using beamforming and nonstationarity",
+    with the closed form of Capon 1969, eq. 10.
+
+    Args:
+        psd_noise: ``N (..., freqs, mics, mics)``.
+        rtf: ``d (..., freqs, mics)``, such as `relative_transfer_function` gives.
+        reference_mic: passed through where ``d`` is zero.
+        loading: relative diagonal loading of ``N``.
+
+    Returns:
+        w ``(..., freqs, mics)`` with ``w^H d = 1`` over the usable mics.
+
+    Raises:
+        ValueError: the covariances are not square, or there is no such reference mic.
+    """
+    usable, reference, noise = sanitise(reference_mic, psd_noise)
+    target = torch.where(usable, rtf.to(noise.dtype), 0)
+    filtered = _solve(load_diagonal(noise, loading), target)
+    w = filtered / _nonzero(_inner(target, filtered).real).unsqueeze(-1)
+    return reference_where_unknown(w, reference, psd_noise.dtype)
+
+
+def gev(
+    psd_speech: Tensor,
+    psd_noise: Tensor,
+    reference_mic: int | Tensor = 0,
+    loading: float | Tensor = RELATIVE_LOADING,
+) -> Tensor:
+    """Beam of the highest output SNR in every bin, with blind analytic normalisation.
+
+    Warsitz & Haeb-Umbach 2007, "Blind acoustic beamforming based on generalized eigenvalue
+    decomposition": the principal generalised eigenvector ``w`` of ``(S, N)`` (eq. 11) times
+    ``sqrt(w^H N N w / mics) / (w^H N w)`` (eq. 25). The phase, which they leave free, is such that
+    speech is in phase with the reference mic. By power iteration, so differentiable.
+
+    Args, returns and raises as `mvdr_souden`.
+    """
+    usable, reference, speech, noise = sanitise(reference_mic, psd_speech, psd_noise)
+    noise = load_diagonal(noise, loading)
+    ratio = torch.linalg.solve(noise, speech)
+    target = principal_direction(speech, ratio, reference)
+    w = _solve(noise, target)
+    # N w is the target direction d again, so w^H N N w = |d|^2 and w^H N w = w^H d
+    size = _nonzero(target.abs().square().sum(-1) / usable.sum(-1).clamp(min=1)).sqrt()
+    at_reference = _inner(reference, target)
+    scale = size * at_reference.conj() / _nonzero(at_reference.abs())
+    w = w * (scale / _nonzero(_inner(w, target).real)).unsqueeze(-1)
+    return reference_where_unknown(w, reference, psd_speech.dtype)
+
+
+def sdw_mwf(
+    psd_speech: Tensor,
+    psd_noise: Tensor,
+    reference_mic: int | Tensor = 0,
+    mu: float = 1.0,
+    rank1: bool = False,
+    loading: float | Tensor = RELATIVE_LOADING,
+) -> Tensor:
+    """Speech-distortion-weighted multichannel Wiener filter: ``(S + mu N)^-1 S u``.
+
+    Doclo, Spriet, Wouters & Moonen 2007, "Frequency-domain criterion for the speech distortion
+    weighted multichannel Wiener filter for robust noise reduction", eq. 19. For speech of rank 1 it
+    is ``N^-1 S u / (mu + trace(N^-1 S))`` (Souden, Benesty & Affes 2010, eq. 17), which ``rank1``
+    uses whatever the rank of ``S`` is; with mu = 0 that is `mvdr_souden`.
+
+    Args:
+        psd_speech: ``S (..., freqs, mics, mics)``.
+        psd_noise: ``N`` of the same shape.
+        reference_mic: the mic whose speech is estimated, an index or a tensor of indices ``(...)``.
+        mu: how much noise weighs against distortion of speech; 1 is the Wiener filter.
+        rank1: use the form for speech of rank 1.
+        loading: relative diagonal loading of ``N``.
+
+    Returns:
+        w ``(..., freqs, mics)``.
+
+    Raises:
+        ValueError: ``mu`` is negative, or 0 in the full form, and as `mvdr_souden`.
+    """
+    if mu < 0 or (mu == 0 and not rank1):
+        raise ValueError(f"expected mu {'>= 0' if rank1 else '> 0'}, found {mu}")
+    _, reference, speech, noise = sanitise(reference_mic, psd_speech, psd_noise)
+    noise = load_diagonal(noise, loading)
+    if rank1:
+        ratio = torch.linalg.solve(noise, speech)
+        w = _times(ratio, reference) / _nonzero(mu + _trace(ratio)).unsqueeze(-1)
+    else:
+        w = _solve(speech + mu * noise, _times(speech, reference))
+    return reference_where_unknown(w, reference, psd_speech.dtype)
+
+
+def choose_reference_mic(
+    psd_speech: Tensor, psd_noise: Tensor, loading: float | Tensor = RELATIVE_LOADING
+) -> Tensor:
+    """The mic that, as reference of `mvdr_souden`, promises the highest output SNR over all bins.
+
+    Erdogan et al. 2016, "Improved MVDR beamforming using single-channel mask prediction networks",
+    eq. 6.
+
+    Args:
+        psd_speech: ``(..., freqs, mics, mics)``.
+        psd_noise: the same shape.
+        loading: relative diagonal loading of ``psd_noise``.
+
+    Returns:
+        Indices ``(...)``, for any beamformer's ``reference_mic``; 0 where nothing tells them apart.
+    """
+    _, _, speech, noise = sanitise(0, psd_speech.detach(), psd_noise.detach())
+    noise = load_diagonal(noise, loading)
+    ratio = torch.linalg.solve(noise, speech)
+    w = ratio / _nonzero(_trace(ratio))[..., None, None]  # one column a candidate
+    speech_out = (w.conj() * (speech @ w)).real.sum((-3, -2))
+    noise_out = (w.conj() * (noise @ w)).real.sum((-3, -2))
+    return (speech_out / _nonzero(noise_out)).argmax(-1)
+
+
+def _beam(w: Tensor, X: Tensor, by_frame: bool) -> Tensor:
+    if by_frame:
+        return torch.einsum("...ftm,...mft->...ft", w.conj(), X)
+    # a product a bin, over frames that lie side by side
+    return (w.conj().unsqueeze(-2) @ X.contiguous().transpose(-3, -2)).squeeze(-2)
+
+
+def _times(psd: Tensor, vector: Tensor) -> Tensor:
+    return (psd @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+def _solve(psd: Tensor, vector: Tensor) -> Tensor:
+    # expanded, because solve takes a right side of fewer axes for a batch of vectors if it can
+    vector = vector.expand(torch.broadcast_shapes(psd.shape[:-1], vector.shape))
+    return torch.linalg.solve(psd, vector.unsqueeze(-1)).squeeze(-1)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a.conj() * b).sum(-1)
+
+
+def _trace(psd: Tensor) -> Tensor:
+    return psd.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    """``x`` with 1 in place of 0, for a quotient whose numerator is 0 there too."""
+    return torch.where(x != 0, x, 1)

@@ -1,0 +1,191 @@
+"""Covariances, offline and recursive, the reference-free part of the front-end."""
+
+import pytest
+import reference
+import torch
+
+from multichannel.loading import load_diagonal
+from multichannel.spatial import (
+    covariance_sums,
+    finite_or_zero,
+    masked_covariance,
+    recursive_average,
+    recursive_covariance,
+)
+from multichannel.usable import usable_mics
+
+
+def spectrum(*shape, seed=0, dtype=torch.complex64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def weights(*shape, seed=1, dtype=torch.float32):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def relative_error(estimate, truth):
+    truth = torch.as_tensor(truth)
+    return float((estimate - truth).abs().max() / truth.abs().max())
+
+
+def test_covariance_equals_the_literal_sum():
+    X, mask = spectrum(4, 5, 40), weights(5, 40)
+    psd = masked_covariance(X, mask)
+    assert psd.dtype == torch.complex64
+    assert relative_error(psd, reference.masked_covariance(X.numpy(), mask.numpy())) < 1e-6
+
+
+def test_no_mask_is_a_mask_of_ones():
+    X = spectrum(3, 4, 10)
+    torch.testing.assert_close(masked_covariance(X), masked_covariance(X, torch.ones(4, 10)))
+
+
+def test_batched_covariance_equals_looped():
+    X, mask = spectrum(2, 3, 4, 5, 9), weights(2, 3, 5, 9)
+    looped = [[masked_covariance(X[i, j], mask[i, j]) for j in range(3)] for i in range(2)]
+    expected = torch.stack([torch.stack(row) for row in looped])
+    torch.testing.assert_close(masked_covariance(X, mask), expected)
+
+
+def test_a_mask_per_talker_gives_a_covariance_per_talker():
+    X, masks = spectrum(2, 3, 4, 9), weights(2, 5, 4, 9)
+    expected = torch.stack([masked_covariance(X, masks[:, k]) for k in range(5)], dim=1)
+    torch.testing.assert_close(masked_covariance(X, masks), expected)
+
+
+def test_memory_layout_does_not_matter():
+    X, mask = spectrum(3, 4, 9), weights(4, 9)
+    by_frame = X.transpose(-1, -2).contiguous().transpose(-1, -2)
+    torch.testing.assert_close(masked_covariance(by_frame, mask), masked_covariance(X, mask))
+
+
+def test_sums_of_blocks_add_up_to_the_whole():
+    X, mask = spectrum(3, 4, 50), weights(4, 50)
+    blocks = [covariance_sums(X[..., i : i + 7], mask[..., i : i + 7]) for i in range(0, 50, 7)]
+    total = blocks[0]
+    for block in blocks[1:]:
+        total = total + block
+    torch.testing.assert_close(total.mean(), masked_covariance(X, mask))
+
+
+def test_zero_mask_gives_zero_covariance():
+    assert masked_covariance(spectrum(3, 4, 9), torch.zeros(4, 9)).abs().max() == 0
+
+
+def test_values_that_are_not_finite_say_nothing():
+    X, mask = spectrum(3, 4, 9), weights(4, 9)
+    X[1, 2, 3], X[0, 1, 4] = torch.nan, torch.inf
+    mask[3, 5] = torch.nan
+    zeroed_mask = torch.nan_to_num(mask)
+    expected = masked_covariance(finite_or_zero(X), zeroed_mask)
+    torch.testing.assert_close(masked_covariance(X, mask), expected)
+    recursive, _ = recursive_covariance(X, mask, 0.9)
+    expected, _ = recursive_covariance(finite_or_zero(X), zeroed_mask, 0.9)
+    assert torch.isfinite(recursive).all()
+    torch.testing.assert_close(recursive, expected)
+
+
+def test_covariance_gradient_is_right():
+    X = spectrum(2, 2, 4, dtype=torch.complex128).requires_grad_()
+    mask = weights(2, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(masked_covariance, (X, mask))
+
+
+@pytest.mark.parametrize("forgetting", [0.0, 0.6, 0.97, 1.0])
+def test_recursive_covariance_equals_the_literal_loop(forgetting):
+    X, mask = spectrum(3, 4, 100), weights(4, 100)
+    psd, _ = recursive_covariance(X, mask, forgetting)
+    assert psd.shape == (4, 100, 3, 3)
+    literal = reference.recursive_covariance(X.numpy(), mask.numpy(), forgetting)
+    assert relative_error(psd, literal) < 1e-5
+
+
+@pytest.mark.parametrize("talkers", [(), (2,)])
+def test_chunking_does_not_change_the_recursive_covariance(talkers):
+    X, mask = spectrum(3, 4, 90), weights(*talkers, 4, 90)
+    whole, whole_state = recursive_covariance(X, mask, 0.95)
+    state, parts = None, []
+    for start, stop in [(0, 1), (1, 1), (1, 2), (2, 40), (40, 90)]:
+        part, state = recursive_covariance(X[..., start:stop], mask[..., start:stop], 0.95, state)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, -3), whole)
+    torch.testing.assert_close(state.mean(), whole_state.mean())
+
+
+def test_recursive_covariance_without_forgetting_ends_at_the_offline_one():
+    X, mask = spectrum(3, 4, 70), weights(4, 70)
+    psd, _ = recursive_covariance(X, mask, 1.0)
+    torch.testing.assert_close(psd[:, -1], masked_covariance(X, mask))
+
+
+def test_the_first_frame_of_a_recursive_average_is_unbiased():
+    mean, _ = recursive_average(torch.full((2, 5), 3.0), 0.99)
+    torch.testing.assert_close(mean, torch.full((2, 5), 3.0))
+
+
+def test_a_recursive_average_holds_through_a_long_silence():
+    x, weight = torch.full((5000,), 7.0), torch.zeros(5000)
+    x[3:], weight[:3] = 0.0, 1.0
+    mean, state = recursive_average(x, 0.9, weight)
+    torch.testing.assert_close(mean, torch.full((5000,), 7.0))
+    after, _ = recursive_average(torch.full((1,), 2.0), 0.9, None, state)
+    torch.testing.assert_close(after, torch.full((1,), 2.0))
+
+
+def test_recursive_average_gradient_is_right():
+    x = spectrum(2, 5, dtype=torch.complex128).requires_grad_()
+    weight = weights(5, dtype=torch.float64).requires_grad_()
+
+    def mean(x, weight):
+        return recursive_average(x, 0.8, weight)[0]
+
+    assert torch.autograd.gradcheck(mean, (x, weight))
+
+
+def test_loading_is_relative_to_the_trace_with_an_absolute_floor():
+    psd = torch.diag_embed(torch.tensor([[1.0, 3.0], [0.0, 0.0]])).to(torch.complex64)
+    loaded = load_diagonal(psd, relative=0.5, floor=1e-3)
+    expected = torch.diag_embed(torch.tensor([[2.001, 4.001], [0.001, 0.001]]).double())
+    torch.testing.assert_close(loaded, expected.to(torch.complex128))
+
+
+def test_usable_mics_are_finite_alive_and_different():
+    X = spectrum(6, 3, 50)
+    X[1] = 0
+    X[2, 1] *= 1e-6
+    X[4] = X[3]
+    psd = masked_covariance(X)
+    psd[:, 5], psd[..., 5] = torch.nan, torch.nan
+    table = [[1, 0, 1, 1, 0, 0], [1, 0, 0, 1, 0, 0], [1, 0, 1, 1, 0, 0]]
+    assert usable_mics(psd).int().tolist() == table
+    of_two_copies_the_reference = [[*row[:3], 0, 1, 0] for row in table]
+    assert usable_mics(psd, 4).int().tolist() == of_two_copies_the_reference
+    assert usable_mics(torch.zeros(2, 4, 4, dtype=torch.complex64)).all()
+
+
+@pytest.mark.parametrize(
+    ("X", "mask", "found"),
+    [
+        (torch.zeros(2, 3, 4), None, "torch.float32"),
+        (spectrum(3, 4), None, r"\(3, 4\)"),
+        (spectrum(2, 3, 4), torch.ones(3, 5), r"\(3, 5\)"),
+        (spectrum(2, 3, 4), torch.ones(4), r"\(4,\)"),
+    ],
+)
+def test_wrong_input_is_named(X, mask, found):
+    with pytest.raises(ValueError, match=f"expected .*found.*{found}"):
+        masked_covariance(X, mask)
+
+
+def test_wrong_forgetting_is_named():
+    with pytest.raises(ValueError, match="expected forgetting"):
+        recursive_average(torch.zeros(3), 1.5)
+
+
+def test_many_blocks_stay_exact():
+    """Float32 sums over many blocks lose nothing that matters."""
+    X = spectrum(2, 1, 4000)
+    total = covariance_sums(X[..., :4])
+    for start in range(4, 4000, 4):
+        total = total + covariance_sums(X[..., start : start + 4])
+    assert relative_error(total.mean(), masked_covariance(X.to(torch.complex128))) < 1e-5
