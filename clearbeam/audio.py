@@ -26,6 +26,7 @@ Block = NDArray[np.float32]
 
 BLOCK_VALUES = 2**19  # samples times channels read at once: 2 MB, 4 s of 8 channels at 16 kHz
 RATES_HZ = (1_000, 1_000_000)
+UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a file written by a pipe
 FORMATS = {
     ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF",
     ".aif": "AIFF", ".caf": "CAF", ".w64": "W64", ".rf64": "RF64", ".au": "AU",
@@ -36,8 +37,8 @@ class Recording:
     """One multi-channel recording: a single file, or several files of one channel each.
 
     Attributes: `paths`, `sample_rate` in Hz, `n_mics`, `subtype` (libsndfile's name of the sample
-    type), and `n_samples` a channel: what the header promises, corrected once the blocks are read.
-    Raises ValueError, in one line, for whatever is no recording.
+    type), and `n_samples` a channel: what the header promises, or `UNKNOWN_LENGTH`; corrected once
+    the blocks are read. Raises ValueError, in one line, for whatever is no recording.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -56,9 +57,9 @@ class Recording:
         return self.paths[0].name
 
     @property
-    def seconds(self) -> float:
-        """Its duration in seconds."""
-        return self.n_samples / self.sample_rate
+    def seconds(self) -> float | None:
+        """Its duration in seconds, None where unknown."""
+        return None if self.n_samples == UNKNOWN_LENGTH else self.n_samples / self.sample_rate
 
     def blocks(self) -> Iterator[Block]:
         """Yield the samples, float32 (mics, n), in order; every block but the last of one length.
@@ -68,9 +69,9 @@ class Recording:
         frames = max(1, BLOCK_VALUES // self.n_mics)
         n_read = 0
         with ExitStack() as stack:
-            files = [stack.enter_context(soundfile.SoundFile(path)) for path in self.paths]
+            files = [stack.enter_context(_Stream(path)) for path in self.paths]
             while n_read < self.n_samples:
-                pieces = [self._read(file, frames, n_read) for file in files]
+                pieces = [_read(file, frames) for file in files]
                 n = min(len(piece) for piece in pieces)
                 if n == 0:
                     break
@@ -78,18 +79,10 @@ class Recording:
                 yield np.concatenate([piece[:n] for piece in pieces], axis=1).T
         self._finish(n_read)
 
-    def _read(self, file: soundfile.SoundFile, frames: int, position: int) -> NDArray[np.float32]:
-        try:
-            return np.asarray(file.read(frames, dtype="float32", always_2d=True))
-        except soundfile.LibsndfileError as error:
-            seconds = position / self.sample_rate
-            why = error.error_string
-            raise ValueError(f"cannot decode {file.name} after {seconds:.2f} s: {why}") from None
-
     def _finish(self, n_read: int) -> None:
         if n_read == 0:
             raise ValueError(f"expected at least one sample, found none in {self.paths[0]}")
-        if n_read < self.n_samples:
+        if self.seconds is not None and n_read < self.n_samples:
             found_s = n_read / self.sample_rate
             warnings.warn(
                 f"{self.name} ends after {found_s:.2f} s, its header promises {self.seconds:.2f} s",
@@ -113,6 +106,26 @@ class Recording:
                     f"expected channel files of one length, found {self.n_samples} samples in "
                     f"{self.paths[0]} and {header.frames} in {path}"
                 )
+
+
+class _Stream(soundfile.SoundFile):
+    """A file that is only read forward, so that one whose length is unknown or untrue can be read.
+
+    soundfile seeks after each read where it may, and fails at the end of such a file.
+    """
+
+    def seekable(self) -> bool:
+        """Say that it cannot seek."""
+        return False
+
+
+def _read(file: _Stream, frames: int) -> NDArray[np.float32]:
+    """Return the next samples, float32 (n, channels), fewer at the end."""
+    try:
+        return np.asarray(file.read(frames, dtype="float32", always_2d=True))
+    except soundfile.LibsndfileError as error:
+        why = error.error_string or "damaged"
+        raise ValueError(f"cannot decode {file.name}: {why}") from None
 
 
 def _header(path: Path) -> Any:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from clearbeam.audio import Recording
 from clearbeam.files import check_writable, replacing
 
-COLUMNS = 1000  # of a spectrogram: longer recordings are averaged, not cut
+COLUMNS = 1000  # of a spectrogram, or up to twice as many: more are averaged, not cut
 WINDOW_S = 0.032
 RANGE_DB = 75.0
 HIGHEST_HZ = 8_000
@@ -34,28 +35,52 @@ class Spectrogram:
     top_hz: float
 
 
-def spectrogram(path: Path, channel: int = 0) -> Spectrogram:
-    """Return the spectrogram of one channel of an audio file of any length, in bounded memory.
+def spectrogram(recording: Recording, mic: int = 0) -> Spectrogram:
+    """Return the spectrogram of one microphone of a recording of any length, in bounded memory.
 
-    Frames of 32 ms, a quarter apart; neighbouring frames are averaged down to about 1000 columns.
+    Frames of 32 ms, a quarter apart. Neighbours are averaged as often as it takes to keep fewer
+    than 2000 columns, so nothing has to be known about the length beforehand.
     """
-    header = soundfile.info(path)
-    n_fft = 2 ** round(math.log2(WINDOW_S * header.samplerate))
+    rate = recording.sample_rate
+    n_fft = 2 ** round(math.log2(WINDOW_S * rate))
+    n_kept = math.ceil(min(HIGHEST_HZ / rate, 0.5) * n_fft) + 1
+    columns, rest, width = np.zeros((0, n_kept)), np.zeros((0, n_kept)), 1
+    for power in _powers(recording, mic, n_fft, n_kept):
+        rest = np.concatenate([rest, power])
+        full = len(rest) // width * width
+        columns = np.concatenate([columns, _averaged(rest[:full], width)])
+        rest = rest[full:]
+        while len(columns) >= 2 * COLUMNS:
+            even = len(columns) // 2 * 2
+            rest = np.concatenate([np.repeat(columns[even:], width, axis=0), rest])
+            columns, width = _averaged(columns[:even], 2), 2 * width
+    if len(rest):
+        columns = np.concatenate([columns, rest.mean(axis=0, keepdims=True)])
+    level_db = 10 * np.log10(np.nan_to_num(columns.T) + 1e-20)
+    return Spectrogram(level_db, recording.n_samples / rate, (n_kept - 1) * rate / n_fft)
+
+
+def _powers(
+    recording: Recording, mic: int, n_fft: int, n_kept: int
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the power of frames in the lowest `n_kept` bins, (frames, bins), a block at a time."""
     hop = n_fft // 4
-    per_column = max(1, math.ceil(header.frames / hop / COLUMNS))
-    kept = math.ceil(min(HIGHEST_HZ / header.samplerate, 0.5) * n_fft) + 1
     window = np.hanning(n_fft + 1)[:-1]
-    columns = []
-    for block in soundfile.blocks(
-        path, n_fft + (per_column - 1) * hop, n_fft - hop, fill_value=0.0, always_2d=True
-    ):
-        frames = np.lib.stride_tricks.sliding_window_view(block[:, channel], n_fft)[::hop]
-        power = np.abs(np.fft.rfft(frames * window)[:, :kept]) ** 2
-        columns.append(power.mean(axis=0))
-    level_db = 10 * np.log10(np.nan_to_num(np.array(columns).T) / window.sum() ** 2 + 1e-20)
-    return Spectrogram(
-        level_db, header.frames / header.samplerate, (kept - 1) * header.samplerate / n_fft
-    )
+    # Half a window of silence on both sides puts a frame's middle where it is drawn.
+    edge = np.zeros((recording.n_mics, n_fft // 2), np.float32)
+    held = edge[mic]
+    for block in chain(recording.blocks(), [edge]):
+        held = np.concatenate([held, block[mic]])
+        if len(held) < n_fft:
+            continue
+        frames = np.lib.stride_tricks.sliding_window_view(held, n_fft)[::hop]
+        held = held[len(frames) * hop :]
+        yield np.abs(np.fft.rfft(frames * window)[:, :n_kept] / window.sum()) ** 2
+
+
+def _averaged(rows: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Average every `width` of `rows`, (n * width, bins) -> (n, bins)."""
+    return rows.reshape(-1, width, rows.shape[1]).mean(axis=1)
 
 
 def plot_spectrograms(path: Path, panels: Mapping[str, Spectrogram]) -> None:
@@ -74,7 +99,7 @@ def plot_spectrograms(path: Path, panels: Mapping[str, Spectrogram]) -> None:
 def draw_spectrograms(figure: Figure, axes: list[Axes], panels: Mapping[str, Spectrogram]) -> None:
     """Draw `panels` into `axes` with one colour scale, its bar at the right."""
     loudest_db = max(float(panel.level_db.max()) for panel in panels.values())
-    for axis, (title, panel) in zip(axes, panels.items(), strict=True):
+    for axis, (name, panel) in zip(axes, panels.items(), strict=True):
         image = axis.imshow(
             panel.level_db - loudest_db,
             origin="lower",
@@ -85,19 +110,25 @@ def draw_spectrograms(figure: Figure, axes: list[Axes], panels: Mapping[str, Spe
             vmax=0.0,
             interpolation="antialiased",
         )
-        axis.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+        title(axis, name)
         axis.set_ylabel("frequency (kHz)")
     axes[-1].set_xlabel("time (s)")
-    figure.colorbar(image, ax=axes, label="level (dB)", fraction=0.03, pad=0.01)
+    figure.colorbar(image, ax=axes, label="level (dB)", fraction=0.03, pad=0.01, aspect=40)
+
+
+def title(axis: Axes, text: str) -> None:
+    """Head `axis` with `text`, in the style of all pictures here."""
+    axis.set_title(text, loc="left", fontsize=11, color=INK, fontweight="bold")
 
 
 def draw_geometry(axis: Axes, positions_m: NDArray[np.float64]) -> None:
     """Draw microphone positions (mics, 3), seen from above, in centimetres, numbered from 0."""
     x, y, z = 100 * np.asarray(positions_m).T
-    raised = np.ptp(z) > 1e-6
-    dots = axis.scatter(x, y, s=90, c=z if raised else BLUE, cmap="viridis", zorder=3)
-    if raised:
+    if np.ptp(z) > 1e-6:
+        dots = axis.scatter(x, y, s=90, c=z, cmap="viridis", zorder=3)
         axis.figure.colorbar(dots, ax=axis, label="height (cm)", fraction=0.04)
+    else:
+        axis.scatter(x, y, s=90, c=BLUE, zorder=3)
     for number, place in enumerate(zip(x, y, strict=True)):
         axis.annotate(str(number), place, (6, 6), textcoords="offset points", color=INK, fontsize=9)
     reach = 1.35 * max(np.abs(x).max(), np.abs(y).max(), 1.0)
