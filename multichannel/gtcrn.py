@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multichannel.kernels import depthwise_conv, grouped_gru, norm_prelu
 from multichannel.level import LevelState, running_level
 
 N_FREQS = 257  # of the 512-point STFT that the ERB bands are laid over
@@ -209,7 +210,10 @@ class StridedConv(nn.Module):
         self.act = nn.Tanh() if last else nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
+        x = self.conv(x)
+        if isinstance(self.act, nn.PReLU):
+            return norm_prelu(x, self.bn, self.act)
+        return self.act(norm_prelu(x, self.bn))
 
 
 class TemporalAttention(nn.Module):
@@ -222,9 +226,10 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         energy = x.square().mean(dim=-1).transpose(1, 2)
-        attention, hidden = self.att_gru(energy, hidden)
-        gain = torch.sigmoid(self.att_fc(attention))
-        return x * gain.transpose(1, 2).unsqueeze(-1), hidden
+        states = None if hidden is None else [hidden]
+        attention, states = grouped_gru([self.att_gru], energy.unsqueeze(1), states)
+        gain = torch.sigmoid(self.att_fc(attention.squeeze(1)))
+        return x * gain.transpose(1, 2).unsqueeze(-1), states[0] if states else None
 
 
 class GTBlock(nn.Module):
@@ -249,15 +254,15 @@ class GTBlock(nn.Module):
         # The three neighbours of a band are a kernel of width three: no unfolding is needed.
         spread = self._point_kernel(self.point_conv1).reshape(WIDTH, WIDTH // 2, 1, 3)
         h = F.conv2d(first, spread, self.point_conv1.bias, padding=(0, 1))
-        h = self.point_act(self.point_bn1(h))
+        h = norm_prelu(h, self.point_bn1, self.point_act)
         history = h.new_zeros(h.shape[0], WIDTH, 2 * self.dilation, h.shape[-1])
         if state is not None:
             history = state.history
         h = torch.cat([history, h], dim=2)
         history = h[:, :, -2 * self.dilation :]
-        h = self.depth_act(self.depth_bn(self._depth_conv(h)))
+        h = norm_prelu(self._depth_conv(h), self.depth_bn, self.depth_act)
         merge = self._point_kernel(self.point_conv2)
-        h = self.point_bn2(F.conv2d(h, merge, self.point_conv2.bias))
+        h = norm_prelu(F.conv2d(h, merge, self.point_conv2.bias), self.point_bn2)
         h, hidden = self.tra(h, None if state is None else state.hidden)
         return torch.stack([h, second], dim=2).flatten(1, 2), GTBlockState(history, hidden)
 
@@ -265,9 +270,7 @@ class GTBlock(nn.Module):
         # A transposed convolution of stride one is the convolution with the flipped kernel.
         weight = self.depth_conv.weight
         kernel = weight.flip(-1, -2) if self.transposed else weight
-        return F.conv2d(
-            h, kernel, self.depth_conv.bias, padding=(0, 1), dilation=(self.dilation, 1), groups=WIDTH
-        )
+        return depthwise_conv(h, kernel, self.depth_conv.bias, self.dilation)
 
     def _point_kernel(self, conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
         return conv.weight.transpose(0, 1) if self.transposed else conv.weight
@@ -282,11 +285,9 @@ class GroupedGRU(nn.Module):
         self.rnn2 = nn.GRU(n_in // 2, n_hidden // 2, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, x: Tensor, state: DPGRNNState | None) -> tuple[Tensor, DPGRNNState]:
-        first, second = x.chunk(2, dim=-1)
-        hidden = state or (None, None)
-        y1, first_hidden = self.rnn1(first.contiguous(), hidden[0])
-        y2, second_hidden = self.rnn2(second.contiguous(), hidden[1])
-        return torch.cat([y1, y2], dim=-1), DPGRNNState(first_hidden, second_hidden)
+        hidden = None if state is None else list(state)
+        y, states = grouped_gru([self.rnn1, self.rnn2], x, hidden)
+        return y, DPGRNNState(*states) if states else None
 
 
 class DPGRNN(nn.Module):
@@ -302,13 +303,11 @@ class DPGRNN(nn.Module):
         self.inter_ln = nn.LayerNorm((N_BANDS, WIDTH), eps=1e-8)
 
     def forward(self, x: Tensor, state: DPGRNNState | None) -> tuple[Tensor, DPGRNNState]:
-        n_batch, _, n_frames, _ = x.shape
-        x = x.permute(0, 2, 3, 1)  # (batch, frames, bands, feats)
-        intra, _ = self.intra_rnn(x.flatten(0, 1), None)
-        x = x + self.intra_ln(self.intra_fc(intra).unflatten(0, (n_batch, n_frames)))
-        inter, state = self.inter_rnn(x.transpose(1, 2).flatten(0, 1), state)
-        inter = self.inter_fc(inter).unflatten(0, (n_batch, N_BANDS)).transpose(1, 2)
-        x = x + self.inter_ln(inter)
+        x = x.permute(0, 2, 3, 1).contiguous()  # (batch, frames, bands, feats)
+        intra, _ = self.intra_rnn(x, None)
+        x = x + self.intra_ln(self.intra_fc(intra))
+        inter, state = self.inter_rnn(x.transpose(1, 2), state)
+        x = x + self.inter_ln(self.inter_fc(inter.transpose(1, 2)))
         return x.permute(0, 3, 1, 2), state
 
 

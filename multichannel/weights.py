@@ -1,0 +1,101 @@
+"""Shipped and user weights: safetensors with a JSON config beside them, never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from multichannel.gtcrn import GTCRN, GTCRNConfig
+
+FOLDER = Path(__file__).parent / "weights"
+
+
+def shipped() -> list[str]:
+    """Names of the weights inside the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+
+
+def find_weights(name: str | Path) -> Path:
+    """The file of shipped weights by name, or of the user's by path.
+
+    Raises:
+        ValueError: there is no such file; the nearest shipped name is given.
+    """
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise ValueError(f"expected a model file, found no file {path}")
+        return path
+    if str(name) not in shipped():
+        near = get_close_matches(str(name), shipped(), n=1) or shipped()
+        raise ValueError(f"expected a shipped model or a .safetensors file, found {name!r}; did you mean {near[0]}?")
+    return FOLDER / f"{name}.safetensors"
+
+
+def load_gtcrn(name: str | Path) -> GTCRN:
+    """A GTCRN with its weights, in evaluation mode.
+
+    Its config is read from the ``.json`` of the same name; without one the weights are taken for
+    those of the published one-input network.
+
+    Raises:
+        ValueError: the file is missing, torn, or holds another network.
+    """
+    path = find_weights(name)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"expected a safetensors file, found {path}: {error}") from None
+    net = GTCRN(read_config(path.with_suffix(".json")))
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"expected the weights of a GTCRN in {path}, found: {reason}") from None
+    return net.eval()
+
+
+def read_config(path: Path) -> GTCRNConfig:
+    """The network's config from a JSON file; the published one's where there is no file."""
+    if not path.is_file():
+        return GTCRNConfig()
+    try:
+        return GTCRNConfig(**json.loads(path.read_text(encoding="utf-8"))["network"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"expected a model config in {path}, found {error!r}") from None
+
+
+def save_gtcrn(net: GTCRN, path: Path, **facts: object) -> None:
+    """Write weights and config to ``path`` (.safetensors) and beside it; torn files get no name.
+
+    Args:
+        net: the network.
+        path: where to.
+        facts: kept in the config as they are (how it was trained).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in net.state_dict().items()}
+    save_file(tensors, temporary)
+    config = path.with_suffix(".json")
+    note = config.with_name(f".{config.name}.part")
+    note.write_text(json.dumps({"network": asdict(net.config), **facts}, indent=1) + "\n")
+    note.replace(config)
+    temporary.replace(path)
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one; ValueError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"expected a device of auto, cpu or cuda, found {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("expected a CUDA device, found none; use --device cpu")
+    return torch.device(device)
