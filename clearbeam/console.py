@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +26,8 @@ BAD_INPUT = 2  # the exit code for whatever the user can put right
 DEBUG = "CLEARBEAM_DEBUG"  # set it to see the traceback behind an error line
 
 out = Console(highlight=False)
+if not out.is_terminal:
+    out.width = 160  # a file has no edge to fold tables at
 err = Console(stderr=True, highlight=False)
 _subject: ContextVar[str] = ContextVar("subject", default="")
 
@@ -33,20 +35,22 @@ _subject: ContextVar[str] = ContextVar("subject", default="")
 class OneLineErrors(TyperGroup):
     """A command group that ends bad input with one line on stderr and exit code 2."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; see `typer.core.TyperGroup.main`."""
+        standalone = kwargs.pop("standalone_mode", True)
+        kwargs["standalone_mode"] = False  # else typer itself prints errors, in boxes
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning
             try:
-                code = super().main(*args, standalone_mode=False, **kwargs)
+                code = super().main(*args, **kwargs)
             except Exception as error:
-                if not standalone_mode or not _is_bad_input(error) or os.environ.get(DEBUG):
+                if not standalone or not _is_bad_input(error) or os.environ.get(DEBUG):
                     raise
                 say_error(error)
                 code = BAD_INPUT
-        if standalone_mode:
+        if standalone:
             sys.exit(code)
         return code
 
@@ -104,16 +108,3 @@ def progress(*columns: str) -> Progress:
         console=err,
         disable=not err.is_terminal,
     )
-
-
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout: the first column to the left, the others to the right."""
-    from rich import box
-    from rich.table import Table
-
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for number, name in enumerate(header):
-        grid.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
-    out.print(grid)

@@ -1,0 +1,222 @@
+"""The command line as a whole: help, version, refusals, and the small commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+
+import pytest
+import typer
+from cli import refused, run, succeeded, tree
+from typer.testing import CliRunner
+
+from clearbeam import __version__
+from clearbeam.console import OneLineErrors, about
+
+COMMANDS = ("demo", "enhance", "simulate", "evaluate", "arrays")
+
+
+def test_version():
+    assert succeeded("--version").stdout == f"clearbeam {__version__}\n"
+
+
+def test_no_command_shows_the_help():
+    for name in COMMANDS:
+        assert name in succeeded().stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command):
+    text = succeeded(command, "--help").stdout
+    assert f"clearbeam {command}" in text
+    assert "Example" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        (["enhence"], "enhence.*[Dd]id you mean"),
+        (["--loud"], "--loud"),
+        (["enhance"], "INPUT"),
+        (["enhance", "x.wav", "--look", "left"], "--look"),
+        (["enhance", "x.wav", "--device", "tpu"], "tpu"),
+        (["simulate", "quickstart"], "--out"),
+        (["simulate", "quickstart", "--out", "x", "--count", "0"], "--count"),
+        (["arrays", "circular_6mics"], "unknown array circular_6mics.*circular_6mic"),
+        (["arrays", "--plot", "x.png"], "NAME"),
+        (["arrays", "circular_6mic", "--plot", "x.txt"], r"\.png"),
+        (["arrays", "nothing.yaml"], "nothing.yaml"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere", "--task", "dance"], "dance"),
+    ],
+)
+def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, args, match):
+    monkeypatch.chdir(tmp_path)
+    refused(match, *args)
+    assert tree(tmp_path) == set()
+
+
+def failing_app(error: Exception | None = None, message: str = "") -> typer.Typer:
+    app = typer.Typer(cls=OneLineErrors)
+
+    @app.callback()
+    def main() -> None: ...
+
+    @app.command()
+    def work() -> None:
+        with about("a.wav"):
+            if message:
+                warnings.warn(message, stacklevel=1)
+                warnings.warn("an old function", DeprecationWarning, stacklevel=1)
+        if error:
+            raise error
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("expected one\n  thing, found\n another"),
+        FileNotFoundError(2, "No such file or directory", "x"),
+        ImportError("expected the package y"),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_line(error):
+    result = CliRunner().invoke(failing_app(error), ["work"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_our_own_mistakes_are_not_dressed_up():
+    result = CliRunner().invoke(failing_app(ZeroDivisionError()), ["work"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_the_traceback_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("CLEARBEAM_DEBUG", "1")
+    result = CliRunner().invoke(failing_app(ValueError("why")), ["work"])
+    assert isinstance(result.exception, ValueError)
+
+
+def test_warnings_are_one_line_about_a_file():
+    result = CliRunner().invoke(failing_app(message="mic 3 holds\n NaN"), ["work"])
+    assert result.exit_code == 0
+    assert result.stderr == "warning: a.wav: mic 3 holds NaN\n"
+
+
+def test_it_is_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "clearbeam", "enhance", "nothing.wav"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: expected an audio file, found nothing at nothing.wav\n"
+    assert done.stdout == ""
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from clearbeam.cli import app; app(['--help'], standalone_mode=False);"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert done.returncode == 0
+
+
+def test_arrays_lists_every_array():
+    from simulate import list_arrays
+
+    lines = succeeded("arrays").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list_arrays()
+
+
+def test_arrays_tells_what_one_can_do(tmp_path):
+    picture = tmp_path / "array.png"
+    text = succeeded("arrays", "linear_4mic", "--look", 90, "--plot", picture).stdout
+    assert "aperture 15.0 cm" in text
+    assert "directivity index" in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_arrays_takes_a_file_of_one_microphone(tmp_path):
+    (tmp_path / "one.yaml").write_text("name: one\npositions_m: [[0, 0, 0.1]]\n")
+    picture = tmp_path / "one.png"
+    assert "microphones: 1" in succeeded("arrays", tmp_path / "one.yaml", "--plot", picture).stdout
+    assert picture.is_file()
+
+
+def test_an_array_file_with_a_misspelt_key_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: a\nposition_m: [[0, 0, 0]]\n")
+    refused("position_m.*positions_m", "arrays", tmp_path / "a.yaml")
+
+
+def scene(folder, text: str = ""):
+    path = folder / "scene.yaml"
+    path.write_text(f"duration_s: 1\nmethod: fast\n{text}")
+    return path
+
+
+def test_simulate_makes_the_same_bytes_for_any_number_of_jobs(tmp_path):
+    path = scene(tmp_path)
+    for jobs in (1, 2):
+        out = tmp_path / f"by{jobs}"
+        printed = succeeded("simulate", path, "--out", out, "--count", 2, "--jobs", jobs).stdout
+        assert printed == f"{out / 'manifest.jsonl'}\n"
+    one, two = ({p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()}
+                for d in (tmp_path / "by1", tmp_path / "by2"))  # fmt: skip
+    assert one == two
+    assert len((tmp_path / "by1" / "manifest.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "match"),
+    [
+        ("snr_dB: 5\n", [], "snr_dB.*snr_db"),
+        ("room: {lenght_m: 5}\n", [], "lenght_m.*length_m"),
+        ("array: {names: [sphere_99mic]}\n", [], "unknown array sphere_99mic"),
+        ("room: [", [], "not readable as YAML"),
+        ("", ["--speech", "nowhere.jsonl"], "nowhere.jsonl"),
+        ("", ["--noise", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_a_scene_that_cannot_be_makes_no_folder(tmp_path, monkeypatch, text, options, match):
+    monkeypatch.chdir(tmp_path)
+    path = scene(tmp_path, text)
+    refused(match, "simulate", path, "--out", tmp_path / "out", *options)
+    assert tree(tmp_path) == {"scene.yaml"}
+
+
+def test_simulate_takes_manifests_and_a_split(tmp_path):
+    import soundfile
+
+    soundfile.write(tmp_path / "hum.wav", [0.1, -0.1] * 16_000, 16_000)
+    soundfile.write(tmp_path / "word.wav", [0.1, 0.2, -0.3, 0.1] * 8_000, 16_000)
+    for name, kind in (("hum", "noise"), ("word", "speech")):
+        record = {"path": f"{name}.wav", "seconds": 2, "speaker": name, "kind": kind}
+        lines = [json.dumps(record | {"split": split}) for split in ("test", "train")]
+        (tmp_path / f"{kind}.jsonl").write_text("\n".join(lines))
+    options = ["--speech", tmp_path / "speech.jsonl", "--noise", tmp_path / "noise.jsonl"]
+    out = tmp_path / "out"
+    succeeded("simulate", scene(tmp_path), "--out", out, "--count", 1, *options, "--split", "test")
+    record = json.loads((out / "manifest.jsonl").read_text())
+    assert record["talkers"][0]["speaker"] == "word"
+    refused("split valid", "simulate", scene(tmp_path), "--out", tmp_path / "no", *options,
+            "--split", "valid")  # fmt: skip
+
+
+def test_evaluate_puts_systems_side_by_side(tmp_path):
+    succeeded("simulate", scene(tmp_path), "--out", tmp_path / "data", "--count", 2)
+    scores = tmp_path / "scores.json"
+    result = run("evaluate", tmp_path / "data", "--system", "noisy", "--system", "oracle-mvdr",
+                 "--limit", 1, "--json", scores)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
+    assert "oracle-mvdr" in result.stdout and "SI-SDR" in result.stdout
+    assert json.loads(scores.read_text())["clips"] == 1
+    refused("systom", "evaluate", tmp_path / "data", "--system", "systom")
