@@ -58,17 +58,23 @@ def load_corpus(
 def read_audio(
     path: str, fs: int, start_s: float = 0.0, duration_s: float | None = None
 ) -> np.ndarray:
-    """Channel 0 of a recording, or a part of it, at the rate `fs`: (samples,) float64."""
+    """Channel 0 of a recording, or a part of it, at the rate `fs`: (samples,) float64.
+
+    Raises ValueError for a file that cannot be read.
+    """
     if path.startswith(f"{BUILTIN}:"):
         samples = round((duration_s or _BUILTIN_NOISE_S) * fs)
         # The start picks the stretch of noise, so equal requests give equal samples.
         rng = np.random.default_rng(round(start_s * fs))
         return synthetic_noise(path.partition(":")[2], samples, fs, rng)
-    with soundfile.SoundFile(path) as file:
-        rate = file.samplerate
-        file.seek(min(round(start_s * rate), file.frames))
-        frames = -1 if duration_s is None else round(duration_s * rate)
-        x = file.read(frames, dtype="float64", always_2d=True)[:, 0]
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            file.seek(min(round(start_s * rate), file.frames))
+            frames = -1 if duration_s is None else round(duration_s * rate)
+            x = file.read(frames, dtype="float64", always_2d=True)[:, 0]
+    except (OSError, soundfile.SoundFileError) as error:
+        raise ValueError(f"expected a recording that can be read, found {path} ({error})") from None
     return x if rate == fs else np.asarray(soxr.resample(x, rate, fs))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from simulate.arrays import load_array
 from simulate.render import Mixture, render
 from simulate.scene import Scene, sample_scene
 from simulate.scene_config import SceneConfig
@@ -39,11 +40,16 @@ def write_dataset(
     Files are 24-bit FLAC (WAV above eight channels), one folder a mixture. The bytes do not depend
     on `jobs`. Mixtures that are there already are kept, so the same call completes a broken one.
     progress: called with (done, count) as mixtures get done.
-    Raises ValueError when `out` holds another data set, or count or jobs is below 1.
+    Raises ValueError when the config cannot work, `out` holds another data set, or count or jobs is
+    below 1.
     """
     if count < 1 or jobs < 1:
         raise ValueError(f"expected count >= 1 and jobs >= 1, found {count} and {jobs}")
     out = Path(out)
+    # What cannot work fails here, before anything is written.
+    for name in config.array.names:
+        load_array(name)
+    sample_scene(config, seed, 0)
     _claim(out, config, seed)
     missing = [i for i in range(count) if not (_folder(out, i) / "record.json").is_file()]
     done = count - len(missing)
@@ -72,11 +78,11 @@ def read_manifest(path: str | Path) -> Iterator[dict]:
                 continue
             try:
                 record = json.loads(line)
-                paths = record["paths"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                paths = {name: _inside(root, value) for name, value in record["paths"].items()}
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 where = f"{path}, line {number}"
                 raise ValueError(f"{where}: expected a mixture, found {error!r}") from None
-            yield record | {"paths": {k: _inside(root, v) for k, v in paths.items()}}
+            yield record | {"paths": paths}
 
 
 def _inside(root: Path, value: str | list[str]) -> str | list[str]:

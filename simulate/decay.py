@@ -1,14 +1,17 @@
 """How a shoebox room decays: its lattice of images, and the absorption that gives a wanted RT60.
 
-At distance d the lattice holds 4 pi d^2 / V images per metre. Towards the direction u an image has
-crossed d g(u) walls, g(u) = |u_x|/L_x + |u_y|/L_y + |u_z|/L_z, and each wall keeps exp(-a) of the
-energy, a = -ln(1 - absorption). With amplitude 1/d the energy that arrives per second is therefore
+At distance d the lattice holds 4 pi d^2 / V images per metre, each with amplitude 1/d. Towards the
+direction u they lie z = d |u_x| / L_x sides away along x (y and z alike), behind floor(z) or
+floor(z) + 1 walls; over all places of source and microphone the second has the probability
+z - floor(z). Each wall keeps q = 1 - absorption of the energy, so what arrives per second is
 
-    E(t) = 4 pi c / V * mean over u of exp(-a c t g(u)).
+    E(t) = 4 pi c / V * mean over u of h(z_x) h(z_y) h(z_z),   d = c t,
 
-It depends on a t alone, so the RT60 is inversely proportional to a: one look at the curve for a = 1
-solves for the absorption. Sabine's and Eyring's formulas replace the mean of the exponential by the
-exponential of the mean, which is why they miss: the slow directions carry the late sound.
+where h(z) joins the powers h(k) = q^k by straight lines. Up to a constant that is the mean of
+exp(-a d g(u)) with g = |u_x|/L_x + |u_y|/L_y + |u_z|/L_z and a = -ln q: a function of a t alone. So
+the RT60 is inversely proportional to a, and one look at the curve for a = 1 solves for the
+absorption. Sabine's and Eyring's formulas put the mean into the exponent, which is why they miss:
+the slow directions carry the late sound.
 """
 
 from __future__ import annotations
@@ -19,26 +22,27 @@ SPEED_OF_SOUND = 343.0
 _MAX_ABSORPTION = 0.99
 
 
-def directions_g(room_size_m: np.ndarray, n: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Wall crossings per metre g(u) over one octant of directions, and their weights (sum 1).
+def sides_per_metre(room_size_m: np.ndarray, n: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """|u_i| / L_i for directions u over one octant, (directions, 3), and their weights (sum 1).
 
     Gauss-Legendre in u_z and in the azimuth; by symmetry one octant stands for the sphere.
     """
     node, weight = np.polynomial.legendre.leggauss(n)
     node, weight = (node + 1) / 2, weight / 2
-    height, azimuth = node[:, None], node[None] * np.pi / 2
+    height, azimuth = (grid.ravel() for grid in np.meshgrid(node, node * np.pi / 2))
     flat = np.sqrt(1 - height**2)
-    lx, ly, lz = room_size_m
-    g = flat * np.cos(azimuth) / lx + flat * np.sin(azimuth) / ly + height / lz
-    return g.ravel(), (weight[:, None] * weight[None]).ravel()
+    u = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), height], axis=1)
+    return u / room_size_m, np.outer(weight, weight).ravel()
 
 
 def lattice_energy(room_size_m: np.ndarray, absorption: float, times_s: np.ndarray) -> np.ndarray:
     """Expected energy per second E(t) of the response at `times_s`; amplitude 1 at 1 m."""
-    g, weight = directions_g(room_size_m)
-    rate = -np.log1p(-absorption) * SPEED_OF_SOUND * g
-    volume = float(np.prod(room_size_m))
-    return 4 * np.pi * SPEED_OF_SOUND / volume * (np.exp(-np.outer(times_s, rate)) @ weight)
+    sides, weight = sides_per_metre(room_size_m)
+    z = SPEED_OF_SOUND * times_s[:, None, None] * sides
+    walls = np.floor(z)
+    kept = np.exp(np.log1p(-absorption) * walls.sum(axis=-1))
+    kept *= np.prod(1 - absorption * (z - walls), axis=-1)
+    return 4 * np.pi * SPEED_OF_SOUND / float(np.prod(room_size_m)) * (kept @ weight)
 
 
 def solve_absorption(room_size_m: np.ndarray, rt60_s: float) -> float:
@@ -48,7 +52,8 @@ def solve_absorption(room_size_m: np.ndarray, rt60_s: float) -> float:
     """
     if not rt60_s > 0:
         raise ValueError(f"expected rt60_s > 0, found {rt60_s}")
-    g, weight = directions_g(room_size_m)
+    sides, weight = sides_per_metre(room_size_m)
+    g = sides.sum(axis=1)
     tau = np.linspace(0.0, 1.0, 512) * 14.0 / (SPEED_OF_SOUND * g.min())
     # Schroeder's integral of E for a = 1: each exponential integrates to itself over its rate.
     schroeder = np.exp(-np.outer(tau, SPEED_OF_SOUND * g)) @ (weight / g)

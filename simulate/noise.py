@@ -61,6 +61,9 @@ def diffuse_noise(
     X = _stft(np.asarray(one_channel, np.float32)[None])
     phase = rng.random((X.shape[1], n_mics, X.shape[2]), dtype=np.float32)
     phase *= np.float32(2 * np.pi)
+    # New phases spread a windowed frame evenly over its length, where half of its power meets the
+    # synthesis window; sqrt(2) makes up for it.
+    X *= np.float32(np.sqrt(2))
     N = np.empty(phase.shape, np.complex64)
     np.cos(phase, out=N.real)
     np.sin(phase, out=N.imag)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from simulate.config import nearest
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Distribution(BaseModel):
@@ -15,7 +27,7 @@ class _Distribution(BaseModel):
 class Uniform(_Distribution):
     """`{uniform: [low, high]}`: every number between the two is equally likely."""
 
-    uniform: tuple[float, float]
+    uniform: tuple[Number, Number]
 
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
@@ -27,17 +39,44 @@ class Uniform(_Distribution):
 class Normal(_Distribution):
     """`{normal: [mean, standard deviation]}`, cut at three deviations."""
 
-    normal: tuple[float, Annotated[float, Field(ge=0)]]
+    normal: tuple[Number, Annotated[Number, Field(ge=0)]]
 
 
 class Choice(_Distribution):
     """`{choice: [a, b, ...]}`: one of the listed numbers, each equally likely."""
 
-    choice: Annotated[list[float], Field(min_length=1)]
+    choice: Annotated[list[Number], Field(min_length=1)]
 
 
-Values = Annotated[list[float], Field(min_length=1)]
-Quantity: TypeAlias = float | Values | Uniform | Normal | Choice
+_DISTRIBUTIONS = ["uniform", "normal", "choice"]
+
+
+def _form(data: Any) -> str:
+    """Which form of a quantity the data has, so that a mistake is told about that form alone."""
+    if isinstance(data, dict):
+        return next(iter(data))
+    if isinstance(data, BaseModel):
+        return next(iter(type(data).model_fields))
+    return "list" if isinstance(data, list) else "value"
+
+
+def _known(data: Any) -> Any:
+    if isinstance(data, dict):
+        name = str(next(iter(data), ""))
+        if name not in _DISTRIBUTIONS:
+            raise ValueError(f"unknown key {name}: {nearest(name, _DISTRIBUTIONS)}")
+    return data
+
+
+Quantity: TypeAlias = Annotated[
+    Annotated[Number, Tag("value")]
+    | Annotated[list[Number], Field(min_length=1), Tag("list")]
+    | Annotated[Uniform, Tag("uniform")]
+    | Annotated[Normal, Tag("normal")]
+    | Annotated[Choice, Tag("choice")],
+    Discriminator(_form),
+    BeforeValidator(_known),
+]
 
 
 def draw(quantity: Any, rng: np.random.Generator) -> float:

@@ -73,15 +73,12 @@ def _exact(
     import pyroomacoustics as pra  # takes a second to import, and "fast" does without it
 
     order = _max_order(room, rt60_s, absorption)
-    shoebox = pra.ShoeBox(room, fs=fs, materials=pra.Material(absorption), max_order=order)
-    for source in sources:
-        shoebox.add_source(source)
-    shoebox.add_microphone_array(mics.T)
-    with _constants(
-        num_threads=1,  # one process is one worker
-        c=SPEED_OF_SOUND,
-        rir_hpf_enable=False,  # that filter rings ahead of the direct path
-    ):
+    # One process is one worker; and the library's high-pass would ring ahead of the direct path.
+    with _constants(num_threads=1, c=SPEED_OF_SOUND, rir_hpf_enable=False):
+        shoebox = pra.ShoeBox(room, fs=fs, materials=pra.Material(absorption), max_order=order)
+        for source in sources:
+            shoebox.add_source(source)
+        shoebox.add_microphone_array(mics.T)
         shoebox.compute_rir()
     offset = pra.constants.get("frac_delay_length") // 2
     taps = round(1.1 * rt60_s * fs) + _direct_samples(sources, mics, fs)

@@ -121,15 +121,24 @@ class SceneConfig(Frozen):
 
     @classmethod
     def load(cls, path: str | Path) -> SceneConfig:
-        """Read a scene YAML by path or shipped name; manifests in it are relative to its folder."""
+        """Read a scene YAML by path or shipped name; paths in it are relative to its folder.
+
+        Raises ValueError, in one line, for an unknown name or a file that does not fit.
+        """
         path = find_scene(path)
         config = read_yaml(path, cls)
-        kept = {
-            key: str((path.parent / value).resolve())
+
+        def located(value: str) -> str:
+            return str((path.parent / value).resolve())
+
+        names = [located(n) if n.endswith((".yaml", ".yml")) else n for n in config.array.names]
+        files = {
+            key: located(value)
             for key, value in (("speech", config.speech), ("noise", config.noise))
             if value != BUILTIN
         }
-        return config.model_copy(update=kept)
+        array = config.array.model_copy(update={"names": names})
+        return config.model_copy(update={"array": array, **files})
 
 
 def find_scene(name: str | Path) -> Path:

@@ -1,0 +1,178 @@
+"""Data sets: the same bytes however they are made, each mixture whole or not there at all."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import simulate.dataset
+from simulate import SceneConfig, load_array, read_manifest, render, sample_scene, write_dataset
+
+
+def tiny(**changes) -> SceneConfig:
+    data = {"method": "fast", "duration_s": 0.5, "room": {"rt60_s": 0.2}, "snr_db": 5}
+    return SceneConfig.model_validate(data | changes)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(files)
+    }
+
+
+def test_any_number_of_jobs_gives_the_same_bytes(tmp_path):
+    for jobs in (1, 2):
+        write_dataset(tiny(), tmp_path / str(jobs), count=3, seed=5, jobs=jobs)
+    one, two = digests(tmp_path / "1"), digests(tmp_path / "2")
+    assert one == two
+    assert len([name for name in one if name.endswith("mixture.flac")]) == 3
+
+
+def test_an_interrupted_run_is_completed_with_the_same_bytes(tmp_path, monkeypatch):
+    write_dataset(tiny(), tmp_path / "whole", count=4, seed=1)
+    out = tmp_path / "broken"
+    made = []
+
+    def dies_while_writing(mixture, config, folder):
+        made.append(folder)
+        if len(made) == 3:
+            (folder / "mixture.flac").write_bytes(b"torn")
+            raise KeyboardInterrupt
+        return simulate.dataset.__dict__["_write_audio_kept"](mixture, config, folder)
+
+    monkeypatch.setattr(
+        simulate.dataset, "_write_audio_kept", simulate.dataset._write_audio, raising=False
+    )
+    monkeypatch.setattr(simulate.dataset, "_write_audio", dies_while_writing)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tiny(), out, count=4, seed=1)
+    monkeypatch.undo()
+    kept = {p: p.stat().st_mtime_ns for p in out.rglob("mixture.flac") if ".part" not in str(p)}
+    assert len(kept) == 2 and not (out / "manifest.jsonl").exists()
+
+    seen = []
+    write_dataset(
+        tiny(), out, count=4, seed=1, progress=lambda done, count: seen.append((done, count))
+    )
+    assert seen == [(2, 4), (3, 4), (4, 4)]
+    assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), (
+        "finished mixtures were made again"
+    )
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_larger_data_set_begins_with_the_smaller_one(tmp_path):
+    write_dataset(tiny(), tmp_path, count=1, seed=2)
+    first = digests(tmp_path / "0000")
+    write_dataset(tiny(), tmp_path, count=2, seed=2)
+    assert first.items() <= digests(tmp_path / "0000").items()
+    assert len(list(read_manifest(tmp_path))) == 2
+
+
+def test_files_hold_the_parts_and_still_add_up(tmp_path):
+    config = tiny(talkers={"count": 2}, references=["early", "image", "noise", "dry"])
+    write_dataset(config, tmp_path, count=1, seed=3)
+    (record,) = read_manifest(tmp_path)
+    paths = record["paths"]
+    mixture, noise, *images = (
+        soundfile.read(p)[0].T for p in (paths["mixture"], paths["noise"], *paths["image"])
+    )
+    expected = render(sample_scene(config, 3, 0))
+    np.testing.assert_allclose(mixture, expected.mixture, atol=1e-7)
+    assert np.abs(sum(images) + noise - mixture).max() <= 1e-6
+    for k in (0, 1):
+        np.testing.assert_allclose(
+            soundfile.read(paths["early"][k])[0].T, expected.early[k], atol=1e-7
+        )
+        np.testing.assert_allclose(soundfile.read(paths["dry"][k])[0], expected.dry[k], atol=1e-7)
+
+
+def test_only_the_wanted_references_at_the_wanted_mics_are_written(tmp_path):
+    write_dataset(tiny(references=["early"], reference_mics="first"), tmp_path, count=1)
+    (record,) = read_manifest(tmp_path)
+    assert set(record["paths"]) == {"mixture", "early"}
+    assert soundfile.info(record["paths"]["mixture"]).channels == 6
+    assert soundfile.info(record["paths"]["early"][0]).channels == 1
+    assert len(list(Path(record["paths"]["mixture"]).parent.iterdir())) == 3
+
+
+def test_more_than_eight_channels_are_written_as_wav(tmp_path):
+    write_dataset(tiny(array={"names": ["grid_3x3"]}), tmp_path, count=1)
+    (record,) = read_manifest(tmp_path)
+    info = soundfile.info(record["paths"]["mixture"])
+    assert (info.channels, info.format, info.subtype) == (9, "WAV", "PCM_24")
+
+
+def test_records_tell_where_the_talkers_are_as_the_array_sees_them(tmp_path):
+    write_dataset(tiny(), tmp_path, count=3, seed=4)
+    for record in read_manifest(tmp_path):
+        geometry = np.array(record["array"]["positions_m"])
+        np.testing.assert_allclose(geometry, load_array("circular_6mic").as_array())
+        mics, talker = np.array(record["mics_m"]), record["talkers"][0]
+        # The microphone that the azimuth points to in the array's axes is the nearest one.
+        azimuth = np.radians(talker["azimuth_deg"])
+        toward = geometry[:, :2] @ [np.cos(azimuth), np.sin(azimuth)]
+        distance = np.linalg.norm(mics - talker["position_m"], axis=1)
+        assert toward.argmax() == distance.argmin() and toward.argmin() == distance.argmax()
+        centre = np.linalg.norm(mics.mean(axis=0) - talker["position_m"])
+        assert talker["distance_m"] == pytest.approx(centre, abs=1e-3)
+        assert record["seed"] == 4 and record["rt60_s"] == 0.2 and record["snr_db"] == 5
+        assert talker["speaker"].startswith("builtin") and talker["text"]
+
+
+def test_two_data_sets_do_not_share_a_folder(tmp_path):
+    write_dataset(tiny(), tmp_path, count=1, seed=1)
+    before = digests(tmp_path)
+    for config, seed in ((tiny(), 2), (tiny(snr_db=0), 1)):
+        with pytest.raises(ValueError, match="found another data set"):
+            write_dataset(config, tmp_path, count=1, seed=seed)
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"array": {"names": ["circular_6mic", "cirular"]}},
+        {"speech": "/nowhere/speech.jsonl"},
+        {"noise": "/nowhere/noise.jsonl"},
+        {"talkers": {"distance_m": 40}},
+    ],
+)
+def test_a_config_that_cannot_work_leaves_nothing_behind(tmp_path, change):
+    with pytest.raises(ValueError, match=r"expected|unknown array cirular: did you mean"):
+        write_dataset(tiny(**change), tmp_path / "out", count=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"count": 1, "jobs": 0}])
+def test_counts_below_one_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match="expected count >= 1 and jobs >= 1"):
+        write_dataset(tiny(), tmp_path, **wrong)
+
+
+@pytest.mark.parametrize("path", ["../outside.flac", "/etc/passwd", "a/../../b.flac"])
+@pytest.mark.parametrize("several", [False, True])
+def test_paths_that_leave_the_data_set_are_refused(tmp_path, path, several):
+    record = {"paths": {"mixture": [path] if several else path}}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(ValueError, match="expected files inside"):
+        list(read_manifest(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "{}", "3", '{"paths": 1}', '{"paths": {"mixture": 1}}']
+)
+def test_a_malformed_manifest_names_its_line(tmp_path, line):
+    (tmp_path / "manifest.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match="line 1: expected a mixture"):
+        list(read_manifest(tmp_path))
+
+
+def test_a_missing_manifest_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"found no file .*manifest\.jsonl"):
+        list(read_manifest(tmp_path))
