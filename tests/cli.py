@@ -16,7 +16,10 @@ RATE = 16_000
 
 def run(*args: object):
     """Run `clearbeam ARGS` in this process; returns typer's result."""
-    return CliRunner().invoke(app, [str(arg) for arg in args])
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 def succeeded(*args: object):
