@@ -136,7 +136,7 @@ def test_fast_has_the_clarity_and_direct_to_reverberant_ratio_of_exact():
         for f, e in zip(fast, exact, strict=True):
             difference.append(np.subtract(clarity(f), clarity(e)))
     median, spread = np.median(difference, axis=0), np.abs(difference).max(axis=0)
-    # Listeners notice 1.1 dB of clarity; one place in a room differs from the mean over all of them.
+    # Listeners notice 1.1 dB of clarity; a single place differs from the mean over a room.
     assert abs(median[0]) < 0.55 and abs(median[1]) < 0.1
     assert spread[0] < 2 and spread[1] < 0.6
 
