@@ -1,0 +1,244 @@
+"""Systems by name, and what each does to a talker whose truth is known in closed form."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from clearbeam.clips import Clip
+from clearbeam.metrics import SAMPLE_RATE, si_sdr
+from clearbeam.systems import (
+    BEAMS,
+    BLIND_BEAMS,
+    OURS,
+    OneInputNetwork,
+    check_system,
+    make_system,
+    system_files,
+)
+from multichannel.gtcrn import GTCRN, GTCRNConfig
+from multichannel.weights import save_gtcrn
+
+SPEED_OF_SOUND = 343.0
+N_SAMPLES = 2 * SAMPLE_RATE
+MICS_M = torch.tensor(
+    [[2 + 0.05 * np.cos(a), 3 + 0.05 * np.sin(a), 1.0] for a in np.arange(6) * np.pi / 3],
+    dtype=torch.float32,
+)
+TALKER_M = torch.tensor([42.0, 33.0, 16.0])  # far away, so that its waves are plane
+
+
+def free_field(source: np.ndarray, position_m: torch.Tensor) -> torch.Tensor:
+    """What the mics hear of a far source without a room: (mics, samples), equal levels."""
+    distance = (position_m.double() - MICS_M.double()).norm(dim=1)
+    delay_s = (distance - distance.min() + 0.01) / SPEED_OF_SOUND
+    freqs = torch.fft.rfftfreq(2 * N_SAMPLES, 1 / SAMPLE_RATE, dtype=torch.float64)
+    spectrum = torch.fft.rfft(torch.from_numpy(source), 2 * N_SAMPLES)
+    shift = torch.polar(torch.ones(()).double(), -2 * np.pi * freqs * delay_s[:, None])
+    return torch.fft.irfft(spectrum * shift)[:, :N_SAMPLES].float()
+
+
+def from_everywhere(seed: int) -> torch.Tensor:
+    """Independent noise from forty directions around the array."""
+    rng = np.random.default_rng(seed)
+    towards = rng.standard_normal((40, 3))
+    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+    places = MICS_M.mean(0) + 50 * torch.from_numpy(towards).float()
+    return sum(free_field(rng.standard_normal(N_SAMPLES), place) for place in places) / 6
+
+
+def speech(seed: int = 0) -> np.ndarray:
+    """Noise in bursts of a tenth of a second, each with its own colour: sparse, like speech."""
+    rng = np.random.default_rng(seed)
+    bursts = rng.standard_normal((N_SAMPLES // 1600, 1600)) * rng.gamma(0.3, 3, (20, 1))
+    return bursts.ravel()
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    early = free_field(speech(), TALKER_M)
+    interferer = free_field(speech(1), torch.tensor([2.0, -47.0, 5.0]))
+    noise = interferer + 0.3 * from_everywhere(2)
+    noise *= early[0].norm() / noise[0].norm()
+    return Clip("clip", early + noise, early[None], MICS_M, TALKER_M[None])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A one-input GTCRN that nobody trained, saved under the published names."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("a+b:c") / "weights.safetensors"
+    save_file(GTCRN().state_dict(), path)
+    return path
+
+
+def score(name: str, clip: Clip) -> float:
+    estimate = make_system(name)(clip.mixture, clip)
+    return si_sdr(estimate, clip.early[0, clip.reference_mic])
+
+
+def gain_db(name: str, clip: Clip) -> float:
+    """How much a linear beam raises the talker over the noise."""
+    beam, early = BEAMS[name], clip.early[0]
+    noise = clip.mixture - early
+    after = beam(early, clip).norm() / beam(noise, clip).norm()
+    return float(20 * torch.log10(after / (early[0].norm() / noise[0].norm())))
+
+
+def test_noisy_is_the_reference_mic(clip):
+    for mic in (0, 4):
+        at = replace(clip, reference_mic=mic)
+        assert torch.equal(make_system("noisy")(at.mixture, at), clip.mixture[mic])
+
+
+@pytest.mark.parametrize("name", ["delay-and-sum", "superdirective"])
+def test_a_steered_beam_keeps_the_talker_and_only_from_its_true_direction(name, clip):
+    for mic in (0, 4):
+        alone = replace(clip, mixture=clip.early[0], reference_mic=mic)
+        # A delay by the phases of frames leaks at their edges, 40 dB down for 2048 samples.
+        assert score(name, alone) > 30
+    mirrored = 2 * MICS_M.mean(0) - clip.talkers_m
+    assert score(name, replace(alone, talkers_m=mirrored)) < 10
+
+
+def test_directivity_pays_against_noise_from_everywhere(clip):
+    diffuse = replace(clip, mixture=clip.early[0] + from_everywhere(3))
+    assert gain_db("superdirective", diffuse) > gain_db("delay-and-sum", diffuse) + 1 > 1
+
+
+@pytest.mark.parametrize("name", ["oracle-mvdr", "oracle-mvdr-2048"])
+def test_the_oracle_beam_cancels_an_interferer_and_needs_the_truth(name, clip):
+    assert score(name, clip) > score("noisy", clip) + 10
+    misled = replace(clip, early=(clip.mixture - clip.early[0])[None])
+    assert si_sdr(make_system(name)(clip.mixture, misled), clip.early[0, 0]) < 0
+
+
+@pytest.mark.parametrize("name", BEAMS)
+def test_a_beam_is_in_phase_with_the_reference_mic(name, clip):
+    at = replace(clip, reference_mic=3)
+    estimate = make_system(name)(at.mixture, at)
+    images = clip.early[0]
+    assert estimate.shape == (N_SAMPLES,)
+    assert si_sdr(estimate, images[3]) > si_sdr(estimate, images[0]) + 3
+
+
+@pytest.mark.parametrize("name", BEAMS)
+def test_a_beam_is_finite_on_silence(name, clip):
+    silent = replace(clip, mixture=0 * clip.mixture, early=0 * clip.early)
+    estimate = make_system(name)(silent.mixture, silent)
+    assert torch.equal(estimate, torch.zeros(N_SAMPLES))
+
+
+def test_a_chain_is_the_network_on_the_beam(clip, weights):
+    network = OneInputNetwork(weights)
+    with torch.inference_mode():
+        for front in ("noisy", "delay-and-sum", "oracle-mvdr-2048"):
+            chained = make_system(f"{front}+gtcrn:{weights}")(clip.mixture, clip)
+            assert si_sdr(chained, network(BEAMS[front](clip.mixture, clip))) > 80
+        alone = make_system(f"gtcrn:{weights}")(clip.mixture, clip)
+        assert si_sdr(alone, network(clip.mixture[0])) > 80
+
+
+def test_a_blind_beam_takes_its_mask_from_the_network(clip, weights):
+    """With a network that knows the answer the blind beam is the oracle one, at every mic."""
+    knowing = lambda mixture: clip.early[0]  # noqa: E731
+    for blind, oracle in (("mvdr", "oracle-mvdr"), ("mvdr-2048", "oracle-mvdr-2048")):
+        beam = BLIND_BEAMS[blind](knowing, clip.mixture, clip)
+        assert abs(si_sdr(beam, clip.early[0, 0]) - score(oracle, clip)) < 3
+        with torch.inference_mode():
+            estimate = make_system(f"{blind}+gtcrn:{weights}")(clip.mixture, clip)
+        assert estimate.shape == (N_SAMPLES,) and torch.isfinite(estimate).all()
+
+
+def test_our_systems_ask_the_enhancer_for_what_their_names_say(clip, monkeypatch):
+    calls = []
+
+    class Enhancer:
+        @classmethod
+        def from_pretrained(cls, name, device):
+            calls.append((name, device))
+            return cls()
+
+        def __call__(self, x, reference_mic, streaming):
+            calls.append((tuple(x.shape), reference_mic, streaming))
+            return x[reference_mic]
+
+    monkeypatch.setitem(sys.modules, "multichannel.enhance", SimpleNamespace(Enhancer=Enhancer))
+    at = replace(clip, reference_mic=2)
+    for name in ("clearbeam", "clearbeam-streaming", "mono", "mono:/my/model"):
+        assert torch.equal(make_system(name)(at.mixture, at), clip.mixture[2])
+    whole, one = (6, N_SAMPLES), (1, N_SAMPLES)
+    assert calls == [
+        *(("default", "cpu"), (whole, 2, False)),
+        *(("default", "cpu"), (whole, 2, True)),
+        *(("mono", "cpu"), (one, 0, False)),
+        *(("/my/model", "cpu"), (one, 0, False)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nosy", "did you mean noisy?"),
+        ("clear-beam", "did you mean clearbeam?"),
+        ("oracle-mvdr-204", "did you mean oracle-mvdr-2048?"),
+        ("mvdr", "did you mean mvdr+gtcrn:PATH?"),
+        ("gtcrn", "did you mean gtcrn:PATH?"),
+        ("gtcrn:", "did you mean gtcrn:PATH?"),
+        ("mvdrgtcrn:PATH", "did you mean mvdr+gtcrn:PATH?"),
+        ("clearbeam:", "did you mean clearbeam?"),
+        ("noisy:model", "did you mean noisy?"),
+        ("xyzzy", "known are noisy, delay-and-sum"),
+    ],
+)
+def test_an_unknown_name_is_refused_and_the_nearest_named(name, hint):
+    for refuse in (check_system, make_system, system_files):
+        with pytest.raises(ValueError, match="expected a system's name, found") as error:
+            refuse(name)
+        assert hint in str(error.value)
+
+
+def test_every_name_checks_and_paths_may_hold_any_sign(weights):
+    for name in (*BEAMS, *OURS, *(f"{beam}+gtcrn:{weights}" for beam in BLIND_BEAMS)):
+        check_system(name)
+    config = weights.with_suffix(".json")
+    config.write_text('{"network": {}}')
+    assert system_files(f"mvdr+gtcrn:{weights}") == [weights, config]
+    config.unlink()
+    assert system_files(f"clearbeam:{weights}") == [weights]
+    assert system_files("clearbeam") == system_files("noisy") == []
+
+
+def test_weights_that_are_none_are_refused_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match="expected GTCRN weights, found no file"):
+        check_system("gtcrn:/nowhere.safetensors")
+    text, other, larger = (tmp_path / f"{name}.safetensors" for name in ("text", "other", "large"))
+    text.write_text("not weights\n")
+    save_file({"weight": torch.zeros(1)}, other)
+    save_gtcrn(GTCRN(GTCRNConfig(n_spectra=2)), larger)
+    for path in (text, other, larger):
+        with pytest.raises(ValueError, match=r"expected .*, found") as error:
+            make_system(f"gtcrn:{path}")
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_published_weights_clean_the_published_mixture(shared):
+    """Our framing is not the published one, so equal up to the first frames, not to the sample."""
+    from safetensors.torch import load_file
+
+    golden = load_file(shared / "golden" / "gtcrn_io.safetensors")
+    mixture = golden["mixture"]
+    enhanced = next(v for k, v in golden.items() if "dns3" in k)
+    window = torch.hann_window(512).sqrt()
+    theirs = torch.istft(
+        torch.view_as_complex(enhanced.contiguous()), 512, 256, window=window, length=len(mixture)
+    )
+    with torch.inference_mode():
+        ours = OneInputNetwork(shared / "golden" / "gtcrn_dns3.safetensors")(mixture)
+    assert si_sdr(ours[4096:], theirs[4096:]) > 20
