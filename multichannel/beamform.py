@@ -98,11 +98,25 @@ def mvdr_rtf(
     Raises:
         ValueError: the covariances are not square, or there is no such reference mic.
     """
-    usable, reference, noise = sanitise(reference_mic, psd_noise)
-    target = torch.where(usable, rtf.to(noise.dtype), 0)
-    filtered = _solve(load_diagonal(noise, loading), target)
+    return least_power(psd_noise, rtf, reference_mic, loading)
+
+
+def least_power(
+    psd: Tensor,
+    d: Tensor,
+    reference_mic: int | Tensor,
+    loading: float | Tensor,
+    keep_one_copy: bool = True,
+) -> Tensor:
+    """``psd^-1 d / (d^H psd^-1 d)``: what every beamformer with a known ``d`` comes down to.
+
+    Args and raises as `mvdr_rtf`, for any psd; ``keep_one_copy`` as `usable_mics`.
+    """
+    usable, reference, loud = sanitise(reference_mic, psd, keep_one_copy=keep_one_copy)
+    target = torch.where(usable, d.to(loud.dtype), 0)
+    filtered = _solve(load_diagonal(loud, loading), target)
     w = filtered / _nonzero(_inner(target, filtered).real).unsqueeze(-1)
-    return reference_where_unknown(w, reference, psd_noise.dtype)
+    return reference_where_unknown(w, reference, psd.dtype)
 
 
 def gev(

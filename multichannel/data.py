@@ -5,6 +5,7 @@ The only module of this package that looks at `simulate`, and only at its manife
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -43,23 +44,16 @@ class Clips:
     @classmethod
     def of_first_mic(cls, dataset: Path, n_samples: int) -> Clips:
         """Mixture and early image at microphone 0 of every record of a data set."""
-        pairs = [_first_mic(record, n_samples) for record in read_manifest(dataset)]
-        return cls.pack({"mixture": [m for m, _ in pairs], "early": [e for _, e in pairs]})
+        return cls.gather(
+            dict(zip(("mixture", "early"), _first_mic(record, n_samples), strict=True))
+            for record in read_manifest(dataset)
+        )
 
     @classmethod
-    def pack(cls, signals: dict[str, list[np.ndarray]]) -> Clips:
-        """From lists of float clips; each clip is scaled so that its loudest signal is full scale."""
-        peaks = [max(float(np.abs(x).max()) for x in clip) for clip in zip(*signals.values(), strict=True)]
-        packed = {
-            name: np.stack(
-                [
-                    np.round(x / max(peak, 1e-9) * _FULL_SCALE).astype(np.int16)
-                    for x, peak in zip(clips, peaks, strict=True)
-                ]
-            )
-            for name, clips in signals.items()
-        }
-        return cls(packed)
+    def gather(cls, clips: Iterable[dict[str, np.ndarray]]) -> Clips:
+        """From float clips; each is scaled so that the loudest of its signals is full scale."""
+        packed = [_to_int16(clip) for clip in clips]
+        return cls({name: np.stack([clip[name] for clip in packed]) for name in packed[0]})
 
     def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
         """Signals ``{name: (len(indices), samples)}`` in float32, every clip's mixture at RMS 0.1."""
@@ -69,6 +63,12 @@ class Clips:
         }
         level = batch["mixture"].square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
         return {name: 0.1 * x / level for name, x in batch.items()}
+
+
+def _to_int16(clip: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    peak = max(float(np.abs(x).max()) for x in clip.values())
+    scale = _FULL_SCALE / max(peak, 1e-9)
+    return {name: np.round(x * scale).astype(np.int16) for name, x in clip.items()}
 
 
 def _first_mic(record: dict, n_samples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -88,7 +88,7 @@ class GTCRN(nn.Module):
 
     def forward(
         self, X: Tensor, cues: Tensor | None = None, state: GTCRNState | None = None
-    ) -> tuple[Tensor, GTCRNState]:
+    ) -> tuple[Tensor, GTCRNState | None]:
         """Complex ratio mask of the first spectrum.
 
         Args:
@@ -104,6 +104,8 @@ class GTCRN(nn.Module):
         """
         leading, n_frames = X.shape[:-3], X.shape[-1]
         self._check(X, cues)
+        if n_frames == 0:
+            return X[..., 0, :, :], state
         level, encoder, recurrent, decoder = state or GTCRNState(None, (), (), ())
         maps, level = self._maps(X, cues, level)
         x = self.erb.analyse(maps)

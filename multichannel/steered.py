@@ -10,15 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from multichannel.beamform import mvdr_rtf
+from multichannel.beamform import least_power
 from multichannel.loading import RELATIVE_LOADING, load_diagonal
 from multichannel.usable import reference_where_unknown, sanitise
 
 # White noise 20 dB below the diffuse field: bounds how much a superdirective beam of a small array
 # amplifies the self-noise and mismatch of its mics.
 SELF_NOISE = 1e-2
-# A null is as deep as 80 dB; softer where interferer and target cannot be told apart.
-_NULL_DEPTH = 1e-8
+# The mixture holds the talker himself: this much keeps a beam that minimises all power from
+# cancelling him where frames are few or the steering vector is a little off.
+MIXTURE_LOADING = 3e-2
+# A null is 80 dB deep, or softer where it would cost more than 20 dB of noise.
+_SOFTNESS = 1e-8
+_DEAREST_NULL = 100.0
 
 
 def delay_and_sum(
@@ -38,7 +42,7 @@ def delay_and_sum(
     """
     white = torch.eye(steering.shape[-1], dtype=steering.dtype, device=steering.device)
     white = white.expand(*steering.shape[-2:-1], *white.shape)
-    return mvdr_rtf(_kept(white, usable), steering, reference_mic)
+    return _in_field(white, steering, usable, reference_mic)
 
 
 def superdirective(
@@ -64,7 +68,7 @@ def superdirective(
         w ``(..., freqs, mics)`` with ``w^H d = 1`` over the usable mics.
     """
     field = load_diagonal(psd_diffuse, loading).to(psd_diffuse.dtype)
-    return mvdr_rtf(_kept(field, usable), steering, reference_mic, loading=0)
+    return _in_field(field, steering, usable, reference_mic)
 
 
 def mvdr_steered(
@@ -90,19 +94,19 @@ def mvdr_steered(
     Raises:
         ValueError: the covariances are not square, or there is no such reference mic.
     """
-    return mvdr_rtf(psd_noise, steering, reference_mic, loading)
+    return least_power(psd_noise, steering, reference_mic, loading, keep_one_copy=False)
 
 
 def mpdr(
     psd_mixture: Tensor,
     steering: Tensor,
     reference_mic: int | Tensor = 0,
-    loading: float | Tensor = RELATIVE_LOADING,
+    loading: float | Tensor = MIXTURE_LOADING,
 ) -> Tensor:
     """Least output power with the look direction untouched: needs no noise estimate.
 
-    Capon 1969, eq. 10; Van Trees 2002, 6.2.4. It cancels the target itself where ``steering`` is
-    wrong by more than the noise hides: calibrate it, or load more.
+    Capon 1969, eq. 10; Van Trees 2002, 6.2.4. It cancels the talker where ``steering`` is wrong by
+    more than the loading forgives: even out the mics by `mic_gains` first.
 
     Args:
         psd_mixture: ``(..., freqs, mics, mics)`` of speech and noise together.
@@ -112,7 +116,7 @@ def mpdr(
 
     Returns, raises as `mvdr_steered`.
     """
-    return mvdr_rtf(psd_mixture, steering, reference_mic, loading)
+    return least_power(psd_mixture, steering, reference_mic, loading, keep_one_copy=False)
 
 
 def lcmv(
@@ -126,9 +130,10 @@ def lcmv(
 
     ``N^-1 C (C^H N^-1 C)^-1 g`` with the target and interferers in the columns of ``C`` and
     ``g = (1, 0, ..., 0)``: Frost 1972, "An algorithm for linearly constrained adaptive array
-    processing", eq. 7. Only the interferers' part of ``C^H N^-1 C`` is loaded, which turns their
-    nulls into noise of finite power: the target stays untouched even where it cannot be told from
-    an interferer, or where there are more constraints than mics.
+    processing", eq. 7. Where a null would raise the noise by more than 20 dB, as at low
+    frequencies when the interferer stands near the target, it is softened into noise of finite
+    power. So the target stays untouched even where it cannot be told from an interferer, or where
+    there are more constraints than mics.
 
     Args:
         psd_noise: ``N (..., freqs, mics, mics)``.
@@ -143,22 +148,37 @@ def lcmv(
     Raises:
         ValueError: as `mvdr_steered`.
     """
-    usable, reference, noise = sanitise(reference_mic, psd_noise)
+    usable, reference, noise = sanitise(reference_mic, psd_noise, keep_one_copy=False)
     columns = torch.cat([rtf.unsqueeze(-1), interferers.movedim(-3, -1)], -1).to(noise.dtype)
     columns = torch.where(usable.unsqueeze(-1), columns, 0)
     filtered = torch.linalg.solve(load_diagonal(noise, loading), columns)
-    gram = columns.mH @ filtered
-    gain = gram.diagonal(dim1=-2, dim2=-1).real
-    softness = torch.where(gain > 0, _NULL_DEPTH * gain, 1)  # 1: nothing known, nothing to null
-    softness = torch.cat([(gain[..., :1] <= 0).to(gain.dtype), softness[..., 1:]], -1)
-    response = torch.zeros_like(gram[..., :1])
-    response[..., 0, :] = 1
-    w = filtered @ torch.linalg.solve(gram + torch.diag_embed(softness), response)
+    w = filtered @ _through_target_alone(columns.mH @ filtered)
     return reference_where_unknown(w.squeeze(-1), reference, psd_noise.dtype)
 
 
-def _kept(psd: Tensor, usable: Tensor | None) -> Tensor:
-    """``psd`` as if the other mics were dead."""
-    if usable is None:
-        return psd
-    return psd * (usable.unsqueeze(-1) & usable.unsqueeze(-2))
+def _through_target_alone(gram: Tensor) -> Tensor:
+    """Coefficients ``(..., 1 + talkers, 1)`` of the columns from ``C^H N^-1 C``, target first.
+
+    Scaled to a diagonal of 1 that is [[1, a^H], [a, A]], and its inverse times (1, 0) is
+    (1, -b) / (1 - a^H b) with b = A^-1 a. The nulls raise the noise by the factor 1 / (1 - a^H b);
+    a smaller b softens them.
+    """
+    scale = gram.diagonal(dim1=-2, dim2=-1).real
+    scale = torch.where(scale > 0, scale, 1).rsqrt().unsqueeze(-1)
+    gram = scale * gram * scale.mT
+    a = gram[..., 1:, :1]
+    b = torch.linalg.solve(load_diagonal(gram[..., 1:, 1:], _SOFTNESS, floor=_SOFTNESS), a)
+    dearest = 1 - 1 / _DEAREST_NULL
+    b = b * dearest / (a.mH @ b).real.clamp(min=dearest)
+    coefficients = torch.cat([torch.ones_like(b[..., :1, :]), -b], -2) / (1 - (a.mH @ b).real)
+    return scale * coefficients * scale[..., :1, :]
+
+
+def _in_field(
+    field: Tensor, steering: Tensor, usable: Tensor | None, reference_mic: int | Tensor
+) -> Tensor:
+    """Beam of least power in a field that is known, from the usable mics."""
+    if usable is not None:
+        field = field * (usable.unsqueeze(-1) & usable.unsqueeze(-2))
+        steering = steering * usable
+    return least_power(field, steering, reference_mic, loading=0)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from multichannel.loading import RELATIVE_LOADING, load_diagonal
-from multichannel.usable import sanitise
+from multichannel.usable import at_mic, sanitise
 
 SPEED_OF_SOUND = 343.0  # m/s, dry air at 20 degrees
+# Mean correlation with the other mics from which a wrong polarity is believed.
+_CLEAR = 0.1
 
 
 def steering_vector(
@@ -127,6 +129,34 @@ def relative_transfer_function(
     return rtf.to(psd_speech.dtype)
 
 
+def mic_gains(steering: Tensor, psd_mixture: Tensor, reference_mic: int | Tensor = 0) -> Tensor:
+    """Gain and polarity of each mic, as a recording shows them.
+
+    Geometry takes all mics for equal. One that is wired the wrong way round or set louder breaks
+    every steered beam, and those that minimise output power most: they cancel the talker. The gain
+    of a mic is its level in the median over bins; its polarity is wrong when, aligned by
+    ``steering``, it clearly goes against the others. Divide the mics' signals by their gains
+    before a steered beam hears them.
+
+    Args:
+        steering: towards the talker ``(..., freqs, mics)``.
+        psd_mixture: ``(..., freqs, mics, mics)`` of the recording.
+        reference_mic: the mic of gain 1.
+
+    Returns:
+        Real gains ``(..., mics)``, 1 for a mic that is dead.
+    """
+    _, _, psd = sanitise(reference_mic, psd_mixture.detach(), keep_one_copy=False)
+    level = psd.diagonal(dim1=-2, dim2=-1).real.sqrt()
+    mean_level = level.mean(-1, keepdim=True)
+    gain = (level / torch.where(mean_level > 0, mean_level, 1)).nanmedian(-2).values
+    d = steering.detach().to(psd.dtype) / torch.where(level > 0, level, 1)
+    gain = gain * _polarity((d.conj().unsqueeze(-1) * psd * d.unsqueeze(-2)).real.mean(-3))
+    gain = torch.where(gain != 0, gain, 1)
+    at_reference = (gain * at_mic(gain, reference_mic)).sum(-1, keepdim=True)
+    return (gain / at_reference).to(steering.real.dtype)
+
+
 def principal_direction(
     speech: Tensor, whitened: Tensor, reference: Tensor, iterations: int = 1024
 ) -> Tensor:
@@ -146,6 +176,14 @@ def principal_direction(
         power = _by_trace(power)
         power = power @ power
     return (_by_trace(speech) @ (_by_trace(power) @ reference.unsqueeze(-1))).squeeze(-1)
+
+
+def _polarity(correlation: Tensor) -> Tensor:
+    """Sign of each mic ``(..., mics)`` from real correlations ``(..., mics, mics)``."""
+    side = torch.linalg.eigh(correlation).eigenvectors[..., -1].sign()
+    side = torch.where(side.sum(-1, keepdim=True) < 0, -side, side)  # the majority is right
+    support = side * (correlation @ side.unsqueeze(-1)).squeeze(-1) - 1  # without the mic itself
+    return torch.where((side < 0) & (support > _CLEAR * (support.shape[-1] - 1)), -1.0, 1.0)
 
 
 def _by_trace(psd: Tensor) -> Tensor:

@@ -112,8 +112,9 @@ def run(
             loss = loss_of(forward(parallel, stft, batch), batch["early"], stft)
             optimiser.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(learned, _CLIP_NORM)
-            optimiser.step()
+            # the gradients are those of all processes, so all of them skip a broken step together
+            if torch.isfinite(nn.utils.clip_grad_norm_(learned, _CLIP_NORM)):
+                optimiser.step()
             follow(average, net, min(_EMA, (1 + step) / (10 + step)))
             step += 1
             if rank == 0 and valid is not None and (step % args.every == 0 or step == args.steps):

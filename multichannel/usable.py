@@ -17,12 +17,14 @@ _DEAD = 1e-10
 _COPY = 1e-5
 
 
-def usable_mics(psd: Tensor, reference_mic: int | Tensor = 0) -> Tensor:
+def usable_mics(psd: Tensor, reference_mic: int | Tensor = 0, keep_one_copy: bool = True) -> Tensor:
     """The mics that tell something of their own: finite, not dead, not the copy of another.
 
     Args:
         psd: covariances of the mixture ``(..., freqs, mics, mics)``; entries may be NaN.
         reference_mic: of two equal mics this one is kept, otherwise the first.
+        keep_one_copy: False leaves out both: where geometry counts, one of them is not where its
+            signal was recorded, and nothing tells which.
 
     Returns:
         Bool ``(..., freqs, mics)``. In a silent bin all finite mics are usable.
@@ -35,19 +37,25 @@ def usable_mics(psd: Tensor, reference_mic: int | Tensor = 0) -> Tensor:
     usable &= power >= _DEAD * power.amax(-1, keepdim=True)
     both = power.unsqueeze(-1) + power.unsqueeze(-2)
     same = _pairs(usable) & (both - 2 * psd.real < _COPY * both)
-    reference = _one_hot(usable, reference_mic)
+    reference = at_mic(usable, reference_mic)
     index = torch.arange(usable.shape[-1], device=psd.device)
-    ranked_before = (index < index[:, None]) & ~reference.unsqueeze(-1)
-    ranked_before = ranked_before | (reference.unsqueeze(-2) & ~reference.unsqueeze(-1))
-    return usable & ~(same & ranked_before).any(-1)
+    if keep_one_copy:
+        preferred = (index < index[:, None]) & ~reference.unsqueeze(-1)
+        preferred = preferred | (reference.unsqueeze(-2) & ~reference.unsqueeze(-1))
+    else:
+        preferred = index != index[:, None]
+    return usable & ~(same & preferred).any(-1)
 
 
-def sanitise(reference_mic: int | Tensor, *psds: Tensor) -> tuple[Tensor, ...]:
+def sanitise(
+    reference_mic: int | Tensor, *psds: Tensor, keep_one_copy: bool = True
+) -> tuple[Tensor, ...]:
     """The reference mic and covariances, free of what cannot be used.
 
     Args:
         reference_mic: index, or tensor of indices of shape ``(...)``.
         psds: covariances ``(..., freqs, mics, mics)`` whose sum is the mixture's.
+        keep_one_copy: as `usable_mics`.
 
     Returns:
         ``usable (..., freqs, mics)``, ``reference (..., freqs, mics)``, 1 at the reference mic or
@@ -64,9 +72,10 @@ def sanitise(reference_mic: int | Tensor, *psds: Tensor) -> tuple[Tensor, ...]:
         raise ValueError(
             f"expected psd of shape (..., freqs, mics, mics), found {tuple(mixture.shape)}"
         )
-    usable = usable_mics(mixture, reference_mic)
-    # argmax takes the first of equals: the reference mic if usable, else the first usable mic
-    rank = usable.int() + 2 * (usable & _one_hot(usable, reference_mic)).int()
+    usable = usable_mics(mixture, reference_mic, keep_one_copy)
+    # argmax takes the first of equals: a usable reference mic, else the first usable mic
+    wanted = at_mic(usable, reference_mic)
+    rank = 4 * (usable & wanted).int() + 2 * usable.int() + wanted.int()
     reference = torch.nn.functional.one_hot(rank.argmax(-1), usable.shape[-1])
     pairs = _pairs(usable)
     zero = torch.zeros((), dtype=torch.complex128, device=mixture.device)
@@ -80,12 +89,12 @@ def reference_where_unknown(w: Tensor, reference: Tensor, dtype: torch.dtype) ->
     return torch.where(known, w, reference).to(dtype)
 
 
-def _pairs(usable: Tensor) -> Tensor:
-    return usable.unsqueeze(-1) & usable.unsqueeze(-2)
+def at_mic(like: Tensor, reference_mic: int | Tensor) -> Tensor:
+    """Bool that broadcasts against ``like (..., mics)``: true at the reference mic.
 
-
-def _one_hot(like: Tensor, reference_mic: int | Tensor) -> Tensor:
-    """Bool ``(..., freqs or 1, mics)``: true at the reference mic."""
+    Raises:
+        ValueError: there is no such mic.
+    """
     n_mics = like.shape[-1]
     index = torch.as_tensor(reference_mic, device=like.device)
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n_mics:
@@ -93,3 +102,7 @@ def _one_hot(like: Tensor, reference_mic: int | Tensor) -> Tensor:
     while 0 < index.ndim < like.ndim - 1:
         index = index.unsqueeze(-1)
     return index.unsqueeze(-1) == torch.arange(n_mics, device=like.device)
+
+
+def _pairs(usable: Tensor) -> Tensor:
+    return usable.unsqueeze(-1) & usable.unsqueeze(-2)

@@ -39,14 +39,17 @@ struct Lanes {
   }
 };
 
+// The vector reciprocal refines an estimate and gives NaN for infinity, so keep exp far from it.
+inline float decay(float v) { return std::exp(-std::min(std::max(v, -40.0f), 40.0f)); }
+
 inline void sigmoid(float* v) {
 #pragma omp simd
-  for (int l = 0; l < L; ++l) v[l] = 1.0f / (1.0f + std::exp(-v[l]));
+  for (int l = 0; l < L; ++l) v[l] = 1.0f / (1.0f + decay(v[l]));
 }
 
 inline void tanh_(float* v) {
 #pragma omp simd
-  for (int l = 0; l < L; ++l) v[l] = 2.0f / (1.0f + std::exp(-2.0f * v[l])) - 1.0f;
+  for (int l = 0; l < L; ++l) v[l] = 2.0f / (1.0f + decay(2.0f * v[l])) - 1.0f;
 }
 
 inline void gather(float* out, const float* base, const Lanes& lanes, int64_t n, int64_t stride) {

@@ -1,0 +1,293 @@
+"""The front-end: from the mics' spectra to one beam and what the post-filter should know beside it.
+
+Both forms take samples of any number with `step` and give the frames that are ready; the sum of
+what goes in equals the sum of what comes out after `flush`.
+
+* `LookaheadBeam` (offline): statistics of a block and its neighbours, in a long window.
+* `RecursiveBeam` (live): statistics up to each frame, in the network's own window.
+
+Axes: waveform ``(mics, samples)``, spectrum ``X (mics, freqs, frames)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from multichannel.beamform import apply_beamformer, choose_reference_mic, mvdr_souden
+from multichannel.gtcrn import GTCRN, GTCRNState
+from multichannel.look import Look
+from multichannel.spatial import (
+    CovarianceState,
+    covariance_sums,
+    recursive_covariance,
+)
+from multichannel.stft import STFT, STFTConfig
+
+_TINY = 1e-20
+_FRAMES_AT_ONCE = 64  # of recursive covariances: bounds the memory
+
+
+@dataclass(frozen=True)
+class FrontEndConfig:
+    """How the beam is made.
+
+    Args:
+        beam_n_fft, beam_hop: long window of the offline beam (longer than the network's: the room's
+            echoes then fall inside a frame).
+        mask_mics: mics that the mask network listens to, spread over the array.
+        block_s: offline, statistics come from a block and both its neighbours.
+        crossfade_s: from the beam of one block to the next.
+        speech_forgetting, noise_forgetting: live, per frame of 16 ms.
+        loading: live, relative diagonal loading while statistics are young.
+    """
+
+    beam_n_fft: int = 2048
+    beam_hop: int = 512
+    mask_mics: int = 16
+    block_s: float = 15.0
+    crossfade_s: float = 1.0
+    speech_forgetting: float = 0.99
+    noise_forgetting: float = 0.995
+    loading: float = 1e-3
+
+
+class Beamed(NamedTuple):
+    """Frames of the network's STFT: all ``(freqs, frames)``.
+
+    ``beam`` and ``reference`` are spectra, ``presence`` the pooled speech presence and ``gain`` how
+    much of the mics' mean magnitude is left in the beam, both in 0..1.
+    """
+
+    beam: Tensor
+    reference: Tensor
+    presence: Tensor
+    gain: Tensor
+
+    @property
+    def inputs(self) -> Tensor:
+        """Spectra of the multi-input network: beam, reference mic, noise reference."""
+        return torch.stack([self.beam, self.reference, self.reference - self.beam])
+
+    @property
+    def cues(self) -> Tensor:
+        """Real maps of the multi-input network."""
+        return torch.stack([self.presence, self.gain])
+
+
+def presence_of(S: Tensor, X: Tensor) -> Tensor:
+    """Speech presence pooled over mics: the share of the power that is speech.
+
+    Args:
+        S: estimated speech ``(mics, freqs, frames)``.
+        X: mixture of the same shape.
+
+    Returns:
+        ``(freqs, frames)`` in 0..1; 0 in silence.
+    """
+    speech = S.abs().square().sum(-3)
+    rest = (X - S).abs().square().sum(-3)
+    return speech / (speech + rest + _TINY)
+
+
+def array_gain(beam: Tensor, X: Tensor) -> Tensor:
+    """Magnitude of the beam over the mics' root mean square, ``(freqs, frames)``, at most 1."""
+    power = X.abs().square().mean(-3)
+    return (beam.abs().square() / (power + _TINY)).sqrt().clamp(max=1)
+
+
+class MaskNetwork:
+    """The mono network on some of the mics, frame by frame."""
+
+    def __init__(self, net: GTCRN, n_mics: int, mask_mics: int) -> None:
+        self.net = net
+        chosen = torch.linspace(0, n_mics, min(n_mics, mask_mics) + 1)[:-1].round().long()
+        self.mics = chosen.unique()
+        self.state: GTCRNState | None = None
+
+    def step(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Estimated speech and mixture of the chosen mics, both ``(chosen, freqs, frames)``."""
+        X = X[self.mics]
+        mask, self.state = self.net(X.unsqueeze(1), state=self.state)
+        return mask * X, X
+
+
+class RecursiveBeam:
+    """Causal front-end: each frame's beam from the frames so far."""
+
+    def __init__(
+        self,
+        net: GTCRN,
+        stft: STFT,
+        config: FrontEndConfig,
+        n_mics: int,
+        reference_mic: int | None = None,
+        look: Look | None = None,
+    ) -> None:
+        self.stft, self.config, self.look = stft, config, look
+        self.reference_mic = reference_mic or 0
+        self.network = MaskNetwork(net, n_mics, config.mask_mics)
+        self.stft_state = None
+        self.speech: CovarianceState | None = None
+        self.noise: CovarianceState | None = None
+
+    def step(self, x: Tensor) -> list[Beamed]:
+        """Frames that ``x (mics, samples)`` completes."""
+        X, self.stft_state = self.stft.step(x, self.stft_state)
+        return [self._beam(part) for part in X.split(_FRAMES_AT_ONCE, -1) if part.shape[-1]]
+
+    def flush(self) -> list[Beamed]:
+        return []
+
+    def _beam(self, X: Tensor) -> Beamed:
+        presence = presence_of(*self.network.step(X))
+        target = presence if self.look is None else presence * self.look.gate(X, self.stft)
+        config, reference = self.config, self.reference_mic
+        psd_speech, self.speech = recursive_covariance(
+            X, target, config.speech_forgetting, self.speech
+        )
+        psd_noise, self.noise = recursive_covariance(
+            X, 1 - target, config.noise_forgetting, self.noise
+        )
+        if self.look is None:
+            w = mvdr_souden(psd_speech, psd_noise, reference, config.loading)
+        else:
+            w = self.look.weights(psd_noise, self.stft, reference, config.loading)
+        beam = apply_beamformer(w, X)
+        return Beamed(beam, X[reference], presence, array_gain(beam, X))
+
+
+class _Block(NamedTuple):
+    """A block of the long STFT, waiting for its right neighbour."""
+
+    X: Tensor
+    sums: CovarianceState  # (2 classes, freqs, mics, mics): speech and noise
+
+
+class LookaheadBeam:
+    """Offline front-end: the beam of each block from its own statistics and its neighbours'.
+
+    A clip of up to two blocks sees all of its frames; a recording of hours sees three blocks at a
+    time and its beam follows. From block to block the weights fade over.
+    """
+
+    def __init__(
+        self,
+        net: GTCRN,
+        stft: STFT,
+        config: FrontEndConfig,
+        n_mics: int,
+        reference_mic: int | None = None,
+        look: Look | None = None,
+        sample_rate: int = 16000,
+    ) -> None:
+        self.stft, self.config, self.look = stft, config, look
+        self.long = STFT(STFTConfig(config.beam_n_fft, config.beam_hop)).to(
+            stft.analysis_window.device
+        )
+        self.reference_mic = reference_mic
+        self.network = MaskNetwork(net, n_mics, config.mask_mics)
+        self.n_mics = n_mics
+        self.block_frames = round(config.block_s * sample_rate / config.beam_hop)
+        self.fade_frames = round(config.crossfade_s * sample_rate / config.beam_hop)
+        self.stft_state = self.istft_state = self.long_state = self.long_istate = None
+        self.beam_state = None
+        self.skip_estimate, self.skip_beam = stft.delay, self.long.delay
+        self.waiting_x: Tensor | None = None  # samples whose speech estimate is not there yet
+        self.collected: list[tuple[Tensor, Tensor]] = []  # long frames of the block being filled
+        self.n_collected = 0
+        self.blocks: list[_Block] = []
+        self.weights: Tensor | None = None
+        self.frames: list[tuple[Tensor, Tensor]] = []  # (X, presence) whose beam is not there yet
+
+    def step(self, x: Tensor) -> list[Beamed]:
+        """Frames that ``x (mics, samples)`` completes: those of the block before the last whole one."""
+        X, self.stft_state = self.stft.step(x, self.stft_state)
+        S, X_chosen = self.network.step(X)
+        self.frames.append((X, presence_of(S, X_chosen)))
+        s, self.istft_state = self.stft.inverse_step(S, self.istft_state)
+        s = s[..., self.skip_estimate :]
+        self.skip_estimate -= min(self.skip_estimate, X.shape[-1] * self.stft.config.hop)
+        waiting = x if self.waiting_x is None else torch.cat([self.waiting_x, x], -1)
+        aligned = torch.cat([waiting[..., : s.shape[-1]], s])
+        self.waiting_x = waiting[..., s.shape[-1] :]
+        Z, self.long_state = self.long.step(aligned, self.long_state)
+        return self._collect(Z)
+
+    def flush(self) -> list[Beamed]:
+        """The frames of the last two blocks."""
+        ready = self._close_block() if self.n_collected else []
+        return ready + self._beam_block(last=True) if self.blocks else ready
+
+    def _collect(self, Z: Tensor) -> list[Beamed]:
+        """Gather long frames ``(mics + chosen, freqs, frames)``; close every block that is full."""
+        ready = []
+        while Z.shape[-1]:
+            part = Z[..., : self.block_frames - self.n_collected]
+            Z = Z[..., part.shape[-1] :]
+            X, S = part[: self.n_mics], part[self.n_mics :]
+            self.collected.append((X, presence_of(S, X[self.network.mics])))
+            self.n_collected += part.shape[-1]
+            if self.n_collected == self.block_frames:
+                ready += self._close_block()
+        return ready
+
+    def _close_block(self) -> list[Beamed]:
+        X = torch.cat([X for X, _ in self.collected], -1)
+        presence = torch.cat([presence for _, presence in self.collected], -1)
+        self.collected, self.n_collected = [], 0
+        if self.look is not None:
+            presence = presence * self.look.gate(X, self.long)
+        sums = covariance_sums(X, torch.stack([presence, 1 - presence]))
+        self.blocks.append(_Block(X, sums))
+        return self._beam_block() if len(self.blocks) > 1 else []
+
+    def _beam_block(self, last: bool = False) -> list[Beamed]:
+        """Beam the newest block but one, which now has both neighbours; or the last one."""
+        index = len(self.blocks) - (1 if last else 2)
+        sums = self.blocks[0].sums
+        for block in self.blocks[1:]:
+            sums = sums + block.sums
+        w = self._weights(*sums.mean().unbind(-4))
+        X = self.blocks[index].X
+        beam = apply_beamformer(w, X)
+        if self.weights is not None:
+            n_fade = min(self.fade_frames, X.shape[-1])
+            before = apply_beamformer(self.weights, X[..., :n_fade])
+            fade = torch.linspace(0, 1, n_fade + 2, device=X.device)[1:-1]
+            beam[..., :n_fade] = before + fade * (beam[..., :n_fade] - before)
+        self.weights = w
+        self.blocks = self.blocks[-2:]
+        return self._to_network_frames(beam)
+
+    def _weights(self, psd_speech: Tensor, psd_noise: Tensor) -> Tensor:
+        if self.reference_mic is None:
+            self.reference_mic = int(choose_reference_mic(psd_speech, psd_noise))
+        if self.look is not None:
+            return self.look.weights(psd_noise, self.long, self.reference_mic)
+        return mvdr_souden(psd_speech, psd_noise, self.reference_mic)
+
+    def _to_network_frames(self, beam: Tensor) -> list[Beamed]:
+        """From frames of the long window to those of the network's, aligned with ``self.frames``."""
+        b, self.long_istate = self.long.inverse_step(beam, self.long_istate)
+        n_out = b.shape[-1]
+        b = b[..., self.skip_beam :]
+        self.skip_beam -= min(self.skip_beam, n_out)
+        B, self.beam_state = self.stft.step(b, self.beam_state)
+        ready = []
+        while B.shape[-1]:
+            X, presence = self.frames[0]
+            n = min(X.shape[-1], B.shape[-1])
+            part = X[..., :n]
+            assert self.reference_mic is not None
+            ready.append(
+                Beamed(B[..., :n], part[self.reference_mic], presence[..., :n], array_gain(B[..., :n], part))
+            )
+            B = B[..., n:]
+            self.frames[0] = (X[..., n:], presence[..., n:])
+            if n == X.shape[-1]:
+                self.frames.pop(0)
+        return ready

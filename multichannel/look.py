@@ -1,0 +1,77 @@
+"""Listening towards a direction that the user names: a steered beam and who stands there.
+
+A talker elsewhere is noise then, though he speaks: the presence of speech is gated by how well the
+look direction, among all directions, explains what the mics hear in a bin.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from multichannel.spatial import finite_or_zero
+from multichannel.steered import mvdr_steered
+from multichannel.steering import diffuse_covariance, steering_vector
+from multichannel.stft import STFT
+
+_STEP_DEG = 10
+_SHARPNESS = 8.0
+_TINY = 1e-20
+# The noise estimate is mixed with a diffuse field, so that the talker's own echoes and an
+# inexact direction do not make the beam cancel him.
+_DIFFUSE_SHARE = 0.1
+_LOADING = 1e-2
+
+
+class Look:
+    """A look direction for an array of known geometry.
+
+    Args:
+        positions_m: of the mics ``(mics, 3)``.
+        azimuth_deg: counter-clockwise from the array's x axis.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, positions_m: Tensor, azimuth_deg: float, sample_rate: int = 16000) -> None:
+        self.positions_m = torch.as_tensor(positions_m, dtype=torch.float64)
+        if self.positions_m.ndim != 2 or self.positions_m.shape[-1] != 3:
+            found = tuple(self.positions_m.shape)
+            raise ValueError(f"expected positions_m of shape (mics, 3), found {found}")
+        self.azimuth_deg = float(azimuth_deg)
+        self.sample_rate = sample_rate
+
+    def gate(self, X: Tensor, stft: STFT) -> Tensor:
+        """How well the look direction explains each bin, against the best one: ``(freqs, frames)``.
+
+        Args:
+            X: spectrum ``(mics, freqs, frames)``.
+            stft: the transform it comes from.
+        """
+        azimuths = self.azimuth_deg + torch.arange(0, 360, _STEP_DEG, dtype=torch.float64)
+        d = self._steer(stft, azimuths, None).to(X)
+        X = finite_or_zero(X)
+        # one direction at a time keeps a block of an hour's recording small
+        look = torch.einsum("fm,mft->ft", d[0].conj(), X).abs().square()
+        best = look
+        for other in d[1:]:
+            best = torch.maximum(best, torch.einsum("fm,mft->ft", other.conj(), X).abs().square())
+        return (look / (best + _TINY)) ** _SHARPNESS
+
+    def weights(
+        self, psd_noise: Tensor, stft: STFT, reference_mic: int, loading: float = _LOADING
+    ) -> Tensor:
+        """Steered MVDR ``(freqs, [frames,] mics)`` against the noise and a diffuse field."""
+        d = self._steer(stft, torch.tensor([self.azimuth_deg]), reference_mic)[0].to(psd_noise)
+        freqs_hz = stft.config.freqs_hz(self.sample_rate)
+        diffuse = diffuse_covariance(self.positions_m, freqs_hz).to(psd_noise)
+        if psd_noise.ndim == 4:
+            d, diffuse = d.unsqueeze(-2), diffuse.unsqueeze(-3)
+        power = psd_noise.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
+        noise = psd_noise + _DIFFUSE_SHARE * power * diffuse
+        return mvdr_steered(noise, d, reference_mic, max(loading, _LOADING))
+
+    def _steer(self, stft: STFT, azimuths_deg: Tensor, reference_mic: int | None) -> Tensor:
+        freqs_hz = stft.config.freqs_hz(self.sample_rate)
+        return steering_vector(
+            self.positions_m, freqs_hz, azimuths_deg, reference_mic=reference_mic
+        )
