@@ -144,17 +144,18 @@ def mic_gains(steering: Tensor, psd_mixture: Tensor, reference_mic: int | Tensor
         reference_mic: the mic of gain 1.
 
     Returns:
-        Real gains ``(..., mics)``, 1 for a mic that is dead.
+        Real gains ``(..., mics)``, 1 for a mic that is dead; relative to the mean of all when that
+        is the reference mic.
     """
     _, _, psd = sanitise(reference_mic, psd_mixture.detach(), keep_one_copy=False)
     level = psd.diagonal(dim1=-2, dim2=-1).real.sqrt()
     mean_level = level.mean(-1, keepdim=True)
-    gain = (level / torch.where(mean_level > 0, mean_level, 1)).nanmedian(-2).values
+    gain = (level / torch.where(mean_level > 0, mean_level, 1)).median(-2).values
     d = steering.detach().to(psd.dtype) / torch.where(level > 0, level, 1)
     gain = gain * _polarity((d.conj().unsqueeze(-1) * psd * d.unsqueeze(-2)).real.mean(-3))
-    gain = torch.where(gain != 0, gain, 1)
     at_reference = (gain * at_mic(gain, reference_mic)).sum(-1, keepdim=True)
-    return (gain / at_reference).to(steering.real.dtype)
+    gain = gain / torch.where(at_reference != 0, at_reference, 1)
+    return torch.where(gain != 0, gain, 1).to(steering.real.dtype)
 
 
 def principal_direction(

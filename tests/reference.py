@@ -31,8 +31,7 @@ def recursive_covariance(X, mask, forgetting):
 
 
 def loaded(psd, relative=1e-6):
-    n_mics = psd.shape[-1]
-    return np.stack([one + relative * np.trace(one) / n_mics * np.eye(n_mics) for one in psd])
+    return np.stack([(one + relative * np.diag(np.diag(one))) / (1 + relative) for one in psd])
 
 
 def mvdr_souden(psd_speech, psd_noise, reference_mic):

@@ -14,6 +14,7 @@ from multichannel.beamform import (
     mvdr_souden,
     sdw_mwf,
 )
+from multichannel.pattern import beam_pattern, directivity_index, white_noise_gain
 from multichannel.spatial import masked_covariance, recursive_covariance
 from multichannel.steered import delay_and_sum, lcmv, mpdr, mvdr_steered, superdirective
 from multichannel.steering import (
@@ -82,7 +83,7 @@ def test_steered_beamformers_equal_the_literal_ones():
     diffuse = diffuse_covariance(circle(), FREQS)
     n, one, gamma = float64(psd, d, diffuse)
     assert_equals_literal(mvdr_steered(psd, d), reference.mvdr(n, one))
-    assert_equals_literal(mpdr(psd, d), reference.mvdr(n, one))
+    assert_equals_literal(mpdr(psd, d), reference.mvdr(n, one, relative=3e-2))
     assert_equals_literal(delay_and_sum(d), reference.mvdr(np.tile(np.eye(6), (33, 1, 1)), one))
     assert_equals_literal(superdirective(diffuse, d), reference.mvdr(gamma, one, relative=1e-2))
     columns = np.stack([one, *float64(*interferers)], -1)[4:]  # below 1 kHz they hardly differ
@@ -253,6 +254,38 @@ def test_choosing_works_in_batches():
     speech, noise = (torch.stack(psds) for psds in zip(*pairs, strict=True))
     chosen = choose_reference_mic(speech, noise)
     assert chosen.tolist() == [int(choose_reference_mic(*pair)) for pair in pairs]
+
+
+def test_pattern_of_delay_and_sum_is_one_ahead_and_less_elsewhere():
+    d = steering_vector(circle(), FREQS, torch.arange(0.0, 360.0, 10.0))
+    pattern = beam_pattern(delay_and_sum(d[4]), d)
+    assert pattern.shape == (36, 33)
+    torch.testing.assert_close(pattern[4], torch.ones(33))
+    assert (pattern <= 1 + 1e-5).all()
+    assert (pattern[22, 8:] < 0.9).all()
+
+
+def test_delay_and_sum_has_the_highest_white_noise_gain():
+    d = steering_vector(circle(), FREQS, 40.0)
+    diffuse = diffuse_covariance(circle(), FREQS)
+    gain_db = white_noise_gain(delay_and_sum(d), d)
+    torch.testing.assert_close(gain_db, torch.full_like(gain_db, 10 * np.log10(6)))
+    assert (white_noise_gain(superdirective(diffuse, d), d) <= gain_db + 1e-4).all()
+
+
+def test_superdirective_has_the_highest_directivity_index():
+    d = steering_vector(circle(), FREQS, 40.0)
+    diffuse = diffuse_covariance(circle(), FREQS)
+    sharp = directivity_index(superdirective(diffuse, d, loading=1e-6), d, diffuse)
+    robust = directivity_index(superdirective(diffuse, d), d, diffuse)
+    plain = directivity_index(delay_and_sum(d), d, diffuse)
+    assert (sharp >= robust - 1e-3).all() and (robust >= plain - 1e-3).all()
+    assert (sharp - plain).max() > 3
+    one_mic = torch.zeros(33, 6, dtype=torch.complex64)
+    one_mic[:, 0] = 1
+    torch.testing.assert_close(
+        directivity_index(one_mic, d, diffuse), torch.zeros(33).double(), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize(

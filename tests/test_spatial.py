@@ -4,7 +4,7 @@ import pytest
 import reference
 import torch
 
-from multichannel.loading import load_diagonal
+from multichannel.loading import load_diagonal, loading_for_frames
 from multichannel.spatial import (
     covariance_sums,
     finite_or_zero,
@@ -142,11 +142,31 @@ def test_recursive_average_gradient_is_right():
     assert torch.autograd.gradcheck(mean, (x, weight))
 
 
-def test_loading_is_relative_to_the_trace_with_an_absolute_floor():
-    psd = torch.diag_embed(torch.tensor([[1.0, 3.0], [0.0, 0.0]])).to(torch.complex64)
-    loaded = load_diagonal(psd, relative=0.5, floor=1e-3)
-    expected = torch.diag_embed(torch.tensor([[2.001, 4.001], [0.001, 0.001]]).double())
-    torch.testing.assert_close(loaded, expected.to(torch.complex128))
+def test_loading_keeps_powers_and_shrinks_what_mics_have_in_common():
+    psd = torch.tensor([[[1.0, 0.5j], [-0.5j, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    expected = torch.tensor([[[1.0, 0.4j], [-0.4j, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    expected = expected.to(torch.complex128) + 1e-3 * torch.eye(2)
+    for relative in (0.25, torch.full((2,), 0.25)):
+        loaded = load_diagonal(psd, relative, floor=1e-3)
+        torch.testing.assert_close(loaded, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_loading_does_not_depend_on_the_level_of_the_signal_or_of_a_mic():
+    psd = masked_covariance(spectrum(3, 4, 9))
+    for gains in (torch.full((3,), 1e-8), torch.tensor([1e4, 1.0, 1e-4])):
+        scaled = load_diagonal(psd * gains[:, None] * gains, 0.1)
+        expected = load_diagonal(psd, 0.1) * gains[:, None] * gains
+        torch.testing.assert_close(scaled, expected, rtol=1e-4, atol=0)
+
+
+def test_few_frames_load_more():
+    loading = loading_for_frames(torch.tensor([0.0, 1.0, 60.0, 1e6]), 6)
+    assert torch.isfinite(loading).all()
+    assert (loading.diff() < 0).all()
+    torch.testing.assert_close(
+        loading[1:3], torch.tensor([216.0, 0.001]).double(), rtol=2e-3, atol=0
+    )
+    assert loading[3] < 2e-6
 
 
 def test_usable_mics_are_finite_alive_and_different():

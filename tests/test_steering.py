@@ -8,6 +8,7 @@ import torch
 from multichannel.loading import load_diagonal
 from multichannel.steering import (
     diffuse_covariance,
+    mic_gains,
     relative_transfer_function,
     steering_vector,
 )
@@ -98,6 +99,30 @@ def test_positions_of_another_shape_are_named():
         steering_vector(circle()[:, :2], FREQS, 0)
     with pytest.raises(ValueError, match="away from the mics"):
         steering_vector(circle(), FREQS, 0, distance_m=0.0463)
+
+
+@pytest.mark.parametrize("n_mics", [2, 6])
+@pytest.mark.parametrize("reference_mic", [0, 1])
+def test_gains_and_polarities_are_seen(n_mics, reference_mic):
+    d = steering_vector(circle(n_mics), FREQS, 40.0, reference_mic=reference_mic)
+    psd = d.unsqueeze(-1) * d.conj().unsqueeze(-2) + 0.5 * torch.eye(n_mics)
+    gains = torch.tensor([1.0, -3.0, 0.01, 1.0, 1.0, 100.0])[:n_mics]
+    seen = mic_gains(d, psd * gains[:, None] * gains, reference_mic)
+    torch.testing.assert_close(seen, gains / gains[reference_mic], rtol=1e-3, atol=0)
+
+
+def test_equal_mics_have_gain_one():
+    diffuse = diffuse_covariance(circle(), FREQS)
+    d = steering_vector(circle(), FREQS, 40.0)
+    torch.testing.assert_close(mic_gains(d, diffuse), torch.ones(6))
+
+
+def test_a_dead_mic_has_gain_one_and_the_others_are_seen():
+    d = steering_vector(circle(), FREQS, 40.0)
+    gains = torch.tensor([0.0, 1.0, 1.0, -1.0, 1.0, 1.0])
+    psd = d.unsqueeze(-1) * d.conj().unsqueeze(-2) * gains[:, None] * gains
+    seen = mic_gains(d, psd.nan_to_num(0), 1)
+    torch.testing.assert_close(seen, torch.tensor([1.0, 1.0, 1.0, -1.0, 1.0, 1.0]))
 
 
 @pytest.mark.parametrize("whiten", [False, True])
