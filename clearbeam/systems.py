@@ -35,7 +35,7 @@ from multichannel.spatial import masked_covariance
 from multichannel.steered import delay_and_sum, superdirective
 from multichannel.steering import diffuse_covariance, steering_vector
 from multichannel.stft import STFT, STFTConfig
-from multichannel.weights import load_gtcrn
+from multichannel.weights import find_weights, load_gtcrn
 
 DEFAULT_SYSTEMS = (
     "noisy", "delay-and-sum", "superdirective", "oracle-mvdr", "oracle-mvdr-2048", "mono",
@@ -72,9 +72,11 @@ def make_system(name: str) -> System:
 
 def check_system(name: str) -> None:
     """Raise ValueError if `make_system` certainly would, without loading anything."""
-    _, weights, _ = _parse(name)
+    front, weights, model = _parse(name)
     if weights is not None and not weights.is_file():
         raise ValueError(f"expected GTCRN weights, found no file {weights}")
+    if front in OURS:
+        find_weights(model)
 
 
 def system_files(name: str) -> list[Path]:

@@ -207,7 +207,8 @@ def test_an_unknown_name_is_refused_and_the_nearest_named(name, hint):
 
 
 def test_every_name_checks_and_paths_may_hold_any_sign(weights):
-    for name in (*BEAMS, *OURS, *(f"{beam}+gtcrn:{weights}" for beam in BLIND_BEAMS)):
+    ours = (f"{name}:{weights}" for name in OURS)
+    for name in (*BEAMS, *ours, *(f"{beam}+gtcrn:{weights}" for beam in BLIND_BEAMS)):
         check_system(name)
     config = weights.with_suffix(".json")
     config.write_text('{"network": {}}')
@@ -220,6 +221,8 @@ def test_every_name_checks_and_paths_may_hold_any_sign(weights):
 def test_weights_that_are_none_are_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="expected GTCRN weights, found no file"):
         check_system("gtcrn:/nowhere.safetensors")
+    with pytest.raises(ValueError, match="expected a model file, found no file"):
+        check_system("clearbeam:/nowhere.safetensors")
     text, other, larger = (tmp_path / f"{name}.safetensors" for name in ("text", "other", "large"))
     text.write_text("not weights\n")
     save_file({"weight": torch.zeros(1)}, other)
