@@ -175,20 +175,17 @@ def resample(blocks: Iterable[Block], rate_in: int, rate_out: int) -> Iterator[B
         yield _fit(tail, n_missing)
 
 
-def exactly(blocks: Iterable[Block], n_samples: Callable[[], int]) -> Iterator[Block]:
-    """Yield `blocks` (..., n) cut or padded with zeros to `n_samples()` samples in all.
+def first(blocks: Iterable[Block], n_samples: Callable[[], int]) -> Iterator[Block]:
+    """Yield the first `n_samples()` samples of `blocks` (..., n).
 
-    The length is asked for late, because a header may promise more than the file holds.
+    Resampling there and back rounds up twice. The length is asked for late, because a header may
+    promise more than the file holds.
     """
     done = 0
-    shape: tuple[int, ...] = ()
     for block in blocks:
         piece = block[..., : max(0, n_samples() - done)]
         done += piece.shape[-1]
-        shape = piece.shape[:-1]
         yield piece
-    if done < n_samples():
-        yield np.zeros((*shape, n_samples() - done), np.float32)
 
 
 def _fit(block: Block, n: int) -> Block:

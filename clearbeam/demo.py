@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from clearbeam.audio import Recording, write_audio
+from clearbeam.enhance import load_enhancer
 from clearbeam.metrics import METRICS
 from clearbeam.plots import (
     ACCENT,
@@ -25,7 +26,6 @@ from clearbeam.plots import (
     title,
 )
 from clearbeam.tables import Table
-from multichannel import Enhancer
 from simulate import Scene, SceneConfig, render, sample_scene
 
 SCENE = "quickstart"
@@ -66,7 +66,7 @@ def run_demo(out: Path, step: Callable[[str], object] = lambda what: None) -> De
     step("simulating a room with six microphones")
     mixture = render(sample_scene(SceneConfig.load(SCENE), SEED, 0))
     step("enhancing")
-    enhancer = Enhancer.from_pretrained()
+    enhancer = load_enhancer()
     noisy = torch.from_numpy(mixture.mixture).float()
     with torch.inference_mode():
         enhanced = enhancer(noisy).numpy()

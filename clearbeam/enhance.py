@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from clearbeam.audio import (
     FORMATS,
     Block,
     Recording,
-    exactly,
+    first,
     output_subtype,
     resample,
     write_audio,
@@ -55,6 +56,31 @@ class Settings:
             )
 
 
+def load_enhancer(model: str = "default", device: str = "auto") -> Enhancer:
+    """Return the enhancer of a shipped name or of a file, computing on one thread.
+
+    Networks this small gain nothing from a second thread, and wait for it where another process
+    is at work; OMP_NUM_THREADS overrides this. Raises ValueError for no such model or device.
+    """
+    import torch  # here, so that a missing file is told without waiting for it
+
+    from multichannel import Enhancer
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    return Enhancer.from_pretrained(model, device=device)
+
+
+def check_job(recording: Recording, target: Path, settings: Settings) -> str:
+    """Return the sample type that `target` will have.
+
+    Raises ValueError where the settings do not fit the recording or the target cannot be written.
+    """
+    settings.check(recording.n_mics)
+    check_writable(target)
+    return output_subtype(target, recording.sample_rate, recording.subtype)
+
+
 def enhance_recording(
     enhancer: Enhancer,
     recording: Recording,
@@ -68,14 +94,12 @@ def enhance_recording(
     recording. Raises ValueError for settings that do not fit, a bad recording or a bad target; then
     no target is written.
     """
-    settings.check(recording.n_mics)
-    subtype = output_subtype(target, recording.sample_rate, recording.subtype)
-    check_writable(target)
+    subtype = check_job(recording, target, settings)
     rate, core_rate = recording.sample_rate, enhancer.sample_rate
     heard = resample(recording.blocks(), rate, core_rate)
     clean = _enhanced(enhancer, heard, settings, on_seconds)
     back = (block[0] for block in resample(clean, core_rate, rate))
-    write_audio(target, exactly(back, lambda: recording.n_samples), rate, subtype)
+    write_audio(target, first(back, lambda: recording.n_samples), rate, subtype)
 
 
 def _enhanced(
@@ -85,7 +109,7 @@ def _enhanced(
     on_seconds: Callable[[float], object],
 ) -> Iterator[Block]:
     """Yield what the enhancer makes of `blocks` (mics, n) as (1, n') blocks."""
-    import torch  # here, so that a missing file is told without waiting for it
+    import torch
 
     array = settings.array
     outputs = enhancer.enhance_blocks(

@@ -100,8 +100,8 @@ def run(
 
     sources = [inputs] if channels_as_files else [[path] for path in inputs]
     targets = output_paths(sources, out, force)
-    if plot is not None and len(sources) > 1:
-        raise ValueError(f"expected one recording with --plot, found {len(sources)}")
+    if plot is not None:
+        check_plot(plot, len(sources))
     settings = Settings(geometry(array), look, reference_mic, streaming)
     enhance_all(sources, targets, settings, model=model, device=device.value)
     if plot is not None:
@@ -128,21 +128,19 @@ def enhance_all(
 
     Raises typer.Exit with code 2 at the end when there was a bad one.
     """
-    from clearbeam.enhance import enhance_recording
+    from clearbeam.enhance import check_job, enhance_recording, load_enhancer
 
     jobs, n_bad = [], 0
     for source, target in zip(sources, targets, strict=True):
         with about(source[0].name):
             try:
                 recording = Recording(source)
-                settings.check(recording.n_mics)
+                check_job(recording, target, settings)
                 jobs.append((recording, target))
             except (ValueError, OSError) as error:
                 n_bad += _report(error)
     if jobs:
-        from multichannel import Enhancer
-
-        enhancer = Enhancer.from_pretrained(model, device=device)
+        enhancer = load_enhancer(model, device)
     with progress() as bar:
         task = bar.add_task("", total=total_seconds([recording for recording, _ in jobs]))
         for recording, target in jobs:
@@ -171,6 +169,15 @@ def _report(error: Exception) -> int:
         raise error
     say_error(error)
     return 1
+
+
+def check_plot(picture: Path, n_recordings: int) -> None:
+    """Raise ValueError where `picture` cannot be drawn."""
+    from clearbeam.plots import check_picture
+
+    if n_recordings > 1:
+        raise ValueError(f"expected one recording with --plot, found {n_recordings}")
+    check_picture(picture)
 
 
 def draw(source: Sequence[Path], target: Path, mic: int, picture: Path) -> None:

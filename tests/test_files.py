@@ -1,0 +1,42 @@
+"""Results appear whole under their final name, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from cli import tree
+
+from clearbeam.files import check_writable, replacing
+
+
+def test_a_result_appears_only_when_complete(tmp_path):
+    path = tmp_path / "a" / "b" / "x.txt"
+    with replacing(path) as partial:
+        assert partial.suffix == path.suffix  # writers choose the format by it
+        partial.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert tree(tmp_path) == {"a", "a/b", "a/b/x.txt"}
+
+
+def test_a_failure_leaves_neither_file_nor_folder(tmp_path):
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a" / "b" / "x.txt") as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == set()
+
+
+def test_a_failure_keeps_what_others_put_beside_it(tmp_path):
+    with pytest.raises(ValueError), replacing(tmp_path / "a" / "b" / "x.txt") as partial:
+        (tmp_path / "a" / "other.txt").write_text("here to stay")
+        partial.write_text("half")
+        raise ValueError
+    assert tree(tmp_path) == {"a", "a/other.txt"}
+
+
+def test_what_cannot_be_written_is_known_beforehand(tmp_path):
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "new" / "folder" / "x.txt")
+    for path in (tmp_path, tmp_path / "file" / "x.txt", tmp_path / "file" / "deep" / "x.txt"):
+        with pytest.raises(ValueError, match="folder"):
+            check_writable(path)
+    assert tree(tmp_path) == {"file"}
