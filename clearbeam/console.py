@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -62,11 +61,16 @@ def _is_bad_input(error: Exception) -> bool:
 
 def say_error(error: Exception) -> None:
     """Print `error: ...` on stderr, in one line."""
-    typer.echo(f"error: {_about(_one_line(error))}", err=True)
+    _say(f"error: {_about(_one_line(error))}")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"warning: {_about(' '.join(str(message).split()))}", err=True)
+    _say(f"warning: {_about(' '.join(str(message).split()))}")
+
+
+def _say(line: str) -> None:
+    """Print a line on stderr, above a progress bar if there is one, and never fold it."""
+    err.print(line, markup=False, soft_wrap=True)
 
 
 def _one_line(error: Exception) -> str:

@@ -141,6 +141,7 @@ def enhance_all(
                 n_bad += _report(error)
     if jobs:
         enhancer = load_enhancer(model, device)
+    written: list[Path] = []
     with progress() as bar:
         task = bar.add_task("", total=total_seconds([recording for recording, _ in jobs]))
         for recording, target in jobs:
@@ -150,9 +151,11 @@ def enhance_all(
                     enhance_recording(
                         enhancer, recording, target, settings, lambda s: bar.advance(task, s)
                     )
-                    typer.echo(target)
+                    written.append(target)
                 except (ValueError, OSError) as error:
                     n_bad += _report(error)
+    for target in written:
+        typer.echo(target)
     if n_bad:
         raise typer.Exit(BAD_INPUT)
 
