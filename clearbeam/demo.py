@@ -29,7 +29,7 @@ from clearbeam.tables import Table
 from simulate import Scene, SceneConfig, render, sample_scene
 
 SCENE = "quickstart"
-SEED = 1
+SEED = 2
 METRIC_NAMES = ("si_sdr", "pesq_wb", "stoi")
 
 

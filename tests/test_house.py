@@ -89,3 +89,15 @@ def test_every_room_that_exists_is_looked_at():
     packages = {p.parent.name for p in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
     assert packages <= seen
     assert {"simulate", "multichannel", "clearbeam"} <= seen
+
+
+def test_every_package_is_in_the_wheel():
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = set(project["tool"]["setuptools"]["packages"]) - {"simulate.configs"}
+    found = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for room in ROOMS
+        for path in (ROOT / room).rglob("__init__.py")
+    }
+    assert packages == found

@@ -28,48 +28,53 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+Inputs = Annotated[
+    list[Path], typer.Argument(metavar="INPUT", help="Recordings, a channel per microphone.")
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE or DIR",
+        help="Where to write. A FILE (.flac, .wav, .ogg, ...) for one recording, a DIR for any "
+        "number. Default: NAME.enhanced.wav or .flac beside each recording.",
+    ),
+]
+Model = Annotated[
+    str, typer.Option(metavar="NAME or PATH", help="Shipped weights, or a .safetensors file.")
+]
+Array = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME or YAML",
+        help="The microphones' positions: see `clearbeam arrays`. Needed by --look only.",
+    ),
+]
+Look = Annotated[
+    float | None,
+    typer.Option(
+        metavar="AZIMUTH_DEG",
+        help="Listen there: degrees from the array's x axis towards its y axis.",
+    ),
+]
+ReferenceMic = Annotated[
+    int | None,
+    typer.Option(metavar="K", help="The microphone to sound like, from 0. Default: the best one."),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="Draw the spectrograms before and after."),
+]
+
+
 def run(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Recordings, a channel per microphone.")
-    ],
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE or DIR",
-            help="Where to write. A FILE (.flac, .wav, .ogg, ...) for one recording, a DIR for any "
-            "number. Default: NAME.enhanced.wav or .flac beside each recording.",
-        ),
-    ] = None,
-    model: Annotated[
-        str, typer.Option(metavar="NAME or PATH", help="Shipped weights, or a .safetensors file.")
-    ] = "default",
-    array: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME or YAML",
-            help="The microphones' positions: see `clearbeam arrays`. Needed by --look only.",
-        ),
-    ] = None,
-    look: Annotated[
-        float | None,
-        typer.Option(
-            metavar="AZIMUTH_DEG",
-            help="Listen there: degrees from the array's x axis towards its y axis.",
-        ),
-    ] = None,
-    reference_mic: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K", help="The microphone to sound like, from 0. Default: the best one."
-        ),
-    ] = None,
+    inputs: Inputs,
+    out: Out = None,
+    model: Model = "default",
+    array: Array = None,
+    look: Look = None,
+    reference_mic: ReferenceMic = None,
     device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.png", help="Draw the spectrograms before and after (one recording)."
-        ),
-    ] = None,
+    plot: Plot = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Use only the past, as a live device must.")
     ] = False,
