@@ -141,9 +141,8 @@ def gev(
     w = _solve(noise, target)
     # N w is the target direction d again, so w^H N N w = |d|^2 and w^H N w = w^H d
     size = _nonzero(target.abs().square().sum(-1) / usable.sum(-1).clamp(min=1)).sqrt()
-    at_reference = _inner(reference, target)
-    scale = size * at_reference.conj() / _nonzero(at_reference.abs())
-    w = w * (scale / _nonzero(_inner(w, target).real)).unsqueeze(-1)
+    # no phase to mend: S (N^-1 S)^k is positive, so the target is real at the reference mic
+    w = w * (size / _nonzero(_inner(w, target).real)).unsqueeze(-1)
     return reference_where_unknown(w, reference, psd_speech.dtype)
 
 

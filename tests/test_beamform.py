@@ -280,6 +280,10 @@ def test_superdirective_has_the_highest_directivity_index():
     robust = directivity_index(superdirective(diffuse, d), d, diffuse)
     plain = directivity_index(delay_and_sum(d), d, diffuse)
     assert (sharp >= robust - 1e-3).all() and (robust >= plain - 1e-3).all()
+    pair, low = torch.tensor([[0.0, 0, 0], [0.02, 0, 0]]), torch.tensor([500.0])
+    ahead, around = steering_vector(pair, low, 0.0), diffuse_covariance(pair, low)
+    endfire = directivity_index(superdirective(around, ahead, loading=1e-8), ahead, around)
+    assert abs(float(endfire) - 20 * np.log10(2)) < 0.05  # mics^2: Uzkov's limit
     assert (sharp - plain).max() > 3
     one_mic = torch.zeros(33, 6, dtype=torch.complex64)
     one_mic[:, 0] = 1

@@ -183,6 +183,12 @@ def test_usable_mics_are_finite_alive_and_different():
     assert usable_mics(torch.zeros(2, 4, 4, dtype=torch.complex64)).all()
 
 
+def test_mics_with_a_broken_entry_between_them_are_not_usable():
+    psd = masked_covariance(spectrum(4, 1, 50))
+    psd[0, 1, 3] = psd[0, 3, 1] = torch.nan
+    assert usable_mics(psd).int().tolist() == [[1, 0, 1, 0]]
+
+
 @pytest.mark.parametrize(
     ("X", "mask", "found"),
     [
