@@ -40,9 +40,10 @@ def apply_beamformer(w: Tensor, X: Tensor) -> Tensor:
             f"expected w of shape (..., freqs, [frames,] mics) to fit X {tuple(X.shape)}, "
             f"found {tuple(w.shape)}"
         )
-    Y = _beam(w, X, by_frame)
-    if not torch.isfinite(Y).all():  # rare, and dearer to look for in X than in the beam
-        Y = _beam(w, finite_or_zero(X), by_frame)
+    weights = (w if by_frame else w.unsqueeze(-2)).conj().movedim(-1, 0).resolve_conj()
+    Y = _weighted_sum(weights, X)
+    if not torch.isfinite(Y.detach().sum()):  # rare, and dearer to look for in X than in the beam
+        Y = _weighted_sum(weights, finite_or_zero(X))
     return Y
 
 
@@ -212,11 +213,12 @@ def choose_reference_mic(
     return (speech_out / _nonzero(noise_out)).argmax(-1)
 
 
-def _beam(w: Tensor, X: Tensor, by_frame: bool) -> Tensor:
-    if by_frame:
-        return torch.einsum("...ftm,...mft->...ft", w.conj(), X)
-    # a product a bin, over frames that lie side by side
-    return (w.conj().unsqueeze(-2) @ X.contiguous().transpose(-3, -2)).squeeze(-2)
+def _weighted_sum(weights: Tensor, X: Tensor) -> Tensor:
+    """Sum of ``weights (mics, ..., freqs, frames or 1)`` times ``X``: as fast for any layout of X."""
+    Y = weights[0] * X[..., 0, :, :]
+    for mic in range(1, len(weights)):
+        Y.addcmul_(weights[mic], X[..., mic, :, :])
+    return Y
 
 
 def _times(psd: Tensor, vector: Tensor) -> Tensor:

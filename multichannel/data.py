@@ -18,8 +18,13 @@ from simulate import read_manifest
 _FULL_SCALE = 32767
 
 
+def records_of(dataset: Path) -> list[dict]:
+    """Records of a data set of `simulate`, with absolute paths."""
+    return list(read_manifest(dataset))
+
+
 def read_clip(record: dict, n_samples: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mixture ``(mics, samples)`` and early speech image at microphone 0 ``(samples,)`` of a record."""
+    """Mixture ``(mics, samples)`` and early image at microphone 0 ``(samples,)`` of a record."""
     mixture, _ = soundfile.read(record["paths"]["mixture"], dtype="float32", always_2d=True)
     early = sum(
         soundfile.read(path, dtype="float32", always_2d=True)[0][:, 0]
@@ -46,7 +51,7 @@ class Clips:
         """Mixture and early image at microphone 0 of every record of a data set."""
         return cls.gather(
             dict(zip(("mixture", "early"), _first_mic(record, n_samples), strict=True))
-            for record in read_manifest(dataset)
+            for record in records_of(dataset)
         )
 
     @classmethod
@@ -56,7 +61,7 @@ class Clips:
         return cls({name: np.stack([clip[name] for clip in packed]) for name in packed[0]})
 
     def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Signals ``{name: (len(indices), samples)}`` in float32, every clip's mixture at RMS 0.1."""
+        """Signals ``{name: (clips, samples)}`` in float32, every mixture at RMS 0.1."""
         batch = {
             name: torch.from_numpy(clips[indices].astype(np.float32))
             for name, clips in self.signals.items()

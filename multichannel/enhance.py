@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from multichannel.frontend import Beamed, FrontEndConfig, LookaheadBeam, RecursiveBeam
 from multichannel.gtcrn import GTCRN, GTCRNConfig, GTCRNState
 from multichannel.look import Look
-from multichannel.stft import STFT, ISTFTState, STFTState
+from multichannel.stft import STFT, STFTStream
 from multichannel.weights import find_weights, load_gtcrn, pick_device
 
 SAMPLE_RATE = 16000
@@ -92,22 +92,22 @@ class Enhancer(nn.Module):
             look_azimuth_deg: listen there, counter-clockwise from the array's x axis.
 
         Raises:
-            ValueError: shapes, number of mics or options that do not fit; no mic with finite samples.
+            ValueError: shapes, number of mics or options that do not fit; no mic is finite.
         """
         if x.ndim < 2 or x.shape[-1] < 1:
             raise ValueError(f"expected x of shape (..., mics, samples), found {tuple(x.shape)}")
-        options = {
-            "reference_mic": reference_mic,
-            "streaming": streaming,
-            "positions_m": positions_m,
-            "look_azimuth_deg": look_azimuth_deg,
-        }
-        clips = x.reshape(-1, *x.shape[-2:])
         enhanced = [
-            torch.cat(list(self.enhance_blocks(clip.split(_BLOCK_SAMPLES, -1), **options)), -1)
-            for clip in clips
+            self.enhance_blocks(
+                clip.split(_BLOCK_SAMPLES, -1),
+                reference_mic=reference_mic,
+                streaming=streaming,
+                positions_m=positions_m,
+                look_azimuth_deg=look_azimuth_deg,
+            )
+            for clip in x.reshape(-1, *x.shape[-2:])
         ]
-        return torch.stack(enhanced).reshape(*x.shape[:-2], x.shape[-1])
+        y = torch.stack([torch.cat(list(blocks)) for blocks in enhanced])
+        return y.reshape(*x.shape[:-2], x.shape[-1])
 
     @torch.no_grad()
     def enhance_blocks(
@@ -169,19 +169,18 @@ class Stream:
         self.n_in = self.n_out = 0
         self.left_out: set[int] = set()
         self.net_state: GTCRNState | None = None
-        self.istft_state: ISTFTState | None = None
-        self.stft_state: STFTState | None = None
+        self.input, self.output = STFTStream(self.stft), STFTStream(self.stft)
         self.beam: RecursiveBeam | LookaheadBeam | None = None
         if n_mics > 1 and not enhancer.single:
             kind = RecursiveBeam if causal else LookaheadBeam
-            self.beam = kind(
-                enhancer.mono, self.stft, enhancer.config, n_mics, reference_mic, look
-            )
+            self.beam = kind(enhancer.mono, self.stft, enhancer.config, n_mics, reference_mic, look)
 
     def step(self, x: Tensor) -> Tensor:
         """Take ``x (mics, samples)``, return the enhanced samples that are ready."""
         if x.ndim != 2 or x.shape[0] != self.n_mics:
-            raise ValueError(f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}")
+            raise ValueError(
+                f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
+            )
         self.n_in += x.shape[-1]
         return self._finish(self._frames(self._usable(x)))
 
@@ -204,7 +203,9 @@ class Stream:
         if not broken.any():
             return x
         if broken.all():
-            raise ValueError("expected a mic with finite samples, found NaN or infinity in every mic")
+            raise ValueError(
+                "expected a mic with finite samples, found NaN or infinity in every mic"
+            )
         for mic in broken.nonzero().flatten().tolist():
             if mic not in self.left_out:
                 warnings.warn(
@@ -219,36 +220,23 @@ class Stream:
     def _frames(self, x: Tensor) -> list[Beamed]:
         if self.beam is not None:
             return self.beam.step(x)
-        X, self.stft_state = self.stft.step(x[self.reference_mic or 0], self.stft_state)
+        X = self.input.analyse(x[self.reference_mic or 0])
         ones = torch.ones_like(X.real)
         return [Beamed(X, X, ones, ones)] if X.shape[-1] else []
 
     def _finish(self, frames: list[Beamed]) -> Tensor:
-        """Mask the beam and go back to samples; the first ones out are the zero history."""
-        samples = []
-        for beamed in frames:
-            mask = self._mask(beamed)
-            y, self.istft_state = self.stft.inverse_step(mask * beamed.beam, self.istft_state)
-            samples.append(y)
-        if not samples:
-            return torch.zeros(0)
-        y = torch.cat(samples)
-        n_history = max(0, self.stft.delay - self._n_synthesised)
-        self._n_synthesised += y.shape[-1]
-        y = y[n_history:]
+        """Mask the beam and go back to samples."""
+        samples = [self.output.synthesise(self._mask(one) * one.beam) for one in frames]
+        y = torch.cat(samples) if samples else torch.zeros(0)
         self.n_out += y.shape[-1]
         return y
-
-    _n_synthesised = 0
 
     def _mask(self, beamed: Beamed) -> Tensor:
         enhancer = self.enhancer
         if self.beam is None or enhancer.multi is None:
             mask, self.net_state = enhancer.mono(beamed.beam[None], state=self.net_state)
         else:
-            mask, self.net_state = enhancer.multi(
-                beamed.inputs, beamed.cues, state=self.net_state
-            )
+            mask, self.net_state = enhancer.multi(beamed.inputs, beamed.cues, state=self.net_state)
         return mask
 
 

@@ -25,7 +25,7 @@ from multichannel.spatial import (
     covariance_sums,
     recursive_covariance,
 )
-from multichannel.stft import STFT, STFTConfig
+from multichannel.stft import STFT, STFTConfig, STFTStream
 
 _TINY = 1e-20
 _FRAMES_AT_ONCE = 64  # of recursive covariances: bounds the memory
@@ -42,17 +42,19 @@ class FrontEndConfig:
         block_s: offline, statistics come from a block and both its neighbours.
         crossfade_s: from the beam of one block to the next.
         speech_forgetting, noise_forgetting: live, per frame of 16 ms.
-        loading: live, relative diagonal loading while statistics are young.
+        loading, live_loading: relative diagonal loading of the noise covariance. What a simulated
+            compact array could resolve below it drowns in the noise of real mics.
     """
 
     beam_n_fft: int = 2048
     beam_hop: int = 512
-    mask_mics: int = 16
+    mask_mics: int = 2
     block_s: float = 15.0
     crossfade_s: float = 1.0
     speech_forgetting: float = 0.99
     noise_forgetting: float = 0.995
     loading: float = 1e-3
+    live_loading: float = 1e-2
 
 
 class Beamed(NamedTuple):
@@ -130,13 +132,13 @@ class RecursiveBeam:
         self.stft, self.config, self.look = stft, config, look
         self.reference_mic = reference_mic or 0
         self.network = MaskNetwork(net, n_mics, config.mask_mics)
-        self.stft_state = None
+        self.stream = STFTStream(stft)
         self.speech: CovarianceState | None = None
         self.noise: CovarianceState | None = None
 
     def step(self, x: Tensor) -> list[Beamed]:
         """Frames that ``x (mics, samples)`` completes."""
-        X, self.stft_state = self.stft.step(x, self.stft_state)
+        X = self.stream.analyse(x)
         return [self._beam(part) for part in X.split(_FRAMES_AT_ONCE, -1) if part.shape[-1]]
 
     def flush(self) -> list[Beamed]:
@@ -153,9 +155,9 @@ class RecursiveBeam:
             X, 1 - target, config.noise_forgetting, self.noise
         )
         if self.look is None:
-            w = mvdr_souden(psd_speech, psd_noise, reference, config.loading)
+            w = mvdr_souden(psd_speech, psd_noise, reference, config.live_loading)
         else:
-            w = self.look.weights(psd_noise, self.stft, reference, config.loading)
+            w = self.look.weights(psd_noise, self.stft, reference)
         beam = apply_beamformer(w, X)
         return Beamed(beam, X[reference], presence, array_gain(beam, X))
 
@@ -193,9 +195,8 @@ class LookaheadBeam:
         self.n_mics = n_mics
         self.block_frames = round(config.block_s * sample_rate / config.beam_hop)
         self.fade_frames = round(config.crossfade_s * sample_rate / config.beam_hop)
-        self.stft_state = self.istft_state = self.long_state = self.long_istate = None
-        self.beam_state = None
-        self.skip_estimate, self.skip_beam = stft.delay, self.long.delay
+        self.short_stream, self.long_stream = STFTStream(stft), STFTStream(self.long)
+        self.beam_stream = STFTStream(stft)
         self.waiting_x: Tensor | None = None  # samples whose speech estimate is not there yet
         self.collected: list[tuple[Tensor, Tensor]] = []  # long frames of the block being filled
         self.n_collected = 0
@@ -204,18 +205,15 @@ class LookaheadBeam:
         self.frames: list[tuple[Tensor, Tensor]] = []  # (X, presence) whose beam is not there yet
 
     def step(self, x: Tensor) -> list[Beamed]:
-        """Frames that ``x (mics, samples)`` completes: those of the block before the last whole one."""
-        X, self.stft_state = self.stft.step(x, self.stft_state)
+        """Frames that ``x (mics, samples)`` completes: those of the last whole block but one."""
+        X = self.short_stream.analyse(x)
         S, X_chosen = self.network.step(X)
         self.frames.append((X, presence_of(S, X_chosen)))
-        s, self.istft_state = self.stft.inverse_step(S, self.istft_state)
-        s = s[..., self.skip_estimate :]
-        self.skip_estimate -= min(self.skip_estimate, X.shape[-1] * self.stft.config.hop)
+        s = self.short_stream.synthesise(S)
         waiting = x if self.waiting_x is None else torch.cat([self.waiting_x, x], -1)
         aligned = torch.cat([waiting[..., : s.shape[-1]], s])
         self.waiting_x = waiting[..., s.shape[-1] :]
-        Z, self.long_state = self.long.step(aligned, self.long_state)
-        return self._collect(Z)
+        return self._collect(self.long_stream.analyse(aligned))
 
     def flush(self) -> list[Beamed]:
         """The frames of the last two blocks."""
@@ -268,23 +266,24 @@ class LookaheadBeam:
             self.reference_mic = int(choose_reference_mic(psd_speech, psd_noise))
         if self.look is not None:
             return self.look.weights(psd_noise, self.long, self.reference_mic)
-        return mvdr_souden(psd_speech, psd_noise, self.reference_mic)
+        return mvdr_souden(psd_speech, psd_noise, self.reference_mic, self.config.loading)
 
     def _to_network_frames(self, beam: Tensor) -> list[Beamed]:
-        """From frames of the long window to those of the network's, aligned with ``self.frames``."""
-        b, self.long_istate = self.long.inverse_step(beam, self.long_istate)
-        n_out = b.shape[-1]
-        b = b[..., self.skip_beam :]
-        self.skip_beam -= min(self.skip_beam, n_out)
-        B, self.beam_state = self.stft.step(b, self.beam_state)
+        """From the long window to the network's: the beam's frames beside those that wait."""
+        assert self.reference_mic is not None
+        B = self.beam_stream.analyse(self.long_stream.synthesise(beam))
         ready = []
         while B.shape[-1]:
             X, presence = self.frames[0]
             n = min(X.shape[-1], B.shape[-1])
             part = X[..., :n]
-            assert self.reference_mic is not None
             ready.append(
-                Beamed(B[..., :n], part[self.reference_mic], presence[..., :n], array_gain(B[..., :n], part))
+                Beamed(
+                    B[..., :n],
+                    part[self.reference_mic],
+                    presence[..., :n],
+                    array_gain(B[..., :n], part),
+                )
             )
             B = B[..., n:]
             self.frames[0] = (X[..., n:], presence[..., n:])

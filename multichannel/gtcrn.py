@@ -32,7 +32,7 @@ class GTCRNConfig:
     """What a GTCRN listens to; the defaults are the published one-input network.
 
     Args:
-        n_spectra: complex inputs (three maps each: magnitude, real, imaginary). The first is masked.
+        n_spectra: complex inputs (maps: magnitude, real, imaginary each). The first is masked.
         n_magnitudes: complex inputs of which only the magnitude is seen (one map each).
         n_cues: real maps in 0..1.
         compression: exponent of the magnitudes that the network sees.
@@ -55,11 +55,11 @@ class GTBlockState(NamedTuple):
     """``history (batch, 16, 2 * dilation, bands)`` and attention ``hidden (1, batch, 16)``."""
 
     history: Tensor
-    hidden: Tensor
+    hidden: Tensor | None
 
 
 class DPGRNNState(NamedTuple):
-    """Hidden state of the two groups of the recurrence over time: ``(1, batch * bands, 8)`` each."""
+    """Hidden states of the two groups over time: ``(1, batch * bands, 8)`` each."""
 
     first: Tensor
     second: Tensor
@@ -70,12 +70,12 @@ class GTCRNState(NamedTuple):
 
     level: LevelState | None
     encoder: tuple[GTBlockState, ...]
-    recurrent: tuple[DPGRNNState, ...]
+    recurrent: tuple[DPGRNNState | None, ...]
     decoder: tuple[GTBlockState, ...]
 
 
 class GTCRN(nn.Module):
-    """The network of `GTCRNConfig`; ``forward(X, cues, state)`` gives the mask of the first input."""
+    """The network of `GTCRNConfig`: from spectra and cues to the mask of the first spectrum."""
 
     def __init__(self, config: GTCRNConfig | None = None) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class GTCRN(nn.Module):
     def _maps(
         self, X: Tensor, cues: Tensor | None, level: LevelState | None
     ) -> tuple[Tensor, LevelState | None]:
-        """Feature maps ``(batch, maps, frames, 257)``: magnitude, real, imaginary; magnitudes; cues."""
+        """Maps ``(batch, maps, frames, 257)``: the spectra's three each, magnitudes, cues."""
         X = X.flatten(0, -4) if X.dim() > 3 else X[None]
         X = X.transpose(-1, -2)
         if self.config.normalise:
@@ -203,7 +203,13 @@ class StridedConv(nn.Module):
     """Convolution over bands by 1x5 with stride 2 (or its transpose), batch norm, activation."""
 
     def __init__(
-        self, n_in: int, n_out: int, groups: int = 1, *, transposed: bool = False, last: bool = False
+        self,
+        n_in: int,
+        n_out: int,
+        groups: int = 1,
+        *,
+        transposed: bool = False,
+        last: bool = False,
     ) -> None:
         super().__init__()
         kind = nn.ConvTranspose2d if transposed else nn.Conv2d
@@ -226,7 +232,7 @@ class TemporalAttention(nn.Module):
         self.att_gru = nn.GRU(width, 2 * width, batch_first=True)
         self.att_fc = nn.Linear(2 * width, width)
 
-    def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None]:
         energy = x.square().mean(dim=-1).transpose(1, 2)
         states = None if hidden is None else [hidden]
         attention, states = grouped_gru([self.att_gru], energy.unsqueeze(1), states)
@@ -269,6 +275,7 @@ class GTBlock(nn.Module):
         return torch.stack([h, second], dim=2).flatten(1, 2), GTBlockState(history, hidden)
 
     def _depth_conv(self, h: Tensor) -> Tensor:
+        assert self.depth_conv.bias is not None
         # A transposed convolution of stride one is the convolution with the flipped kernel.
         weight = self.depth_conv.weight
         kernel = weight.flip(-1, -2) if self.transposed else weight
@@ -286,7 +293,7 @@ class GroupedGRU(nn.Module):
         self.rnn1 = nn.GRU(n_in // 2, n_hidden // 2, batch_first=True, bidirectional=bidirectional)
         self.rnn2 = nn.GRU(n_in // 2, n_hidden // 2, batch_first=True, bidirectional=bidirectional)
 
-    def forward(self, x: Tensor, state: DPGRNNState | None) -> tuple[Tensor, DPGRNNState]:
+    def forward(self, x: Tensor, state: DPGRNNState | None) -> tuple[Tensor, DPGRNNState | None]:
         hidden = None if state is None else list(state)
         y, states = grouped_gru([self.rnn1, self.rnn2], x, hidden)
         return y, DPGRNNState(*states) if states else None
@@ -304,7 +311,7 @@ class DPGRNN(nn.Module):
         self.inter_fc = nn.Linear(WIDTH, WIDTH)
         self.inter_ln = nn.LayerNorm((N_BANDS, WIDTH), eps=1e-8)
 
-    def forward(self, x: Tensor, state: DPGRNNState | None) -> tuple[Tensor, DPGRNNState]:
+    def forward(self, x: Tensor, state: DPGRNNState | None) -> tuple[Tensor, DPGRNNState | None]:
         x = x.permute(0, 2, 3, 1).contiguous()  # (batch, frames, bands, feats)
         intra, _ = self.intra_rnn(x, None)
         x = x + self.intra_ln(self.intra_fc(intra))

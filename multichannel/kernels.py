@@ -46,11 +46,13 @@ def norm_prelu(x: Tensor, bn: nn.BatchNorm2d, act: nn.PReLU | None = None) -> Te
         return bn(x) if act is None else act(bn(x))
     slope = x.new_ones(1) if act is None else act.weight
     y, mean, var = _CompiledNorm.apply(x.contiguous(), bn.weight, bn.bias, slope, bn.eps)
+    assert bn.running_mean is not None and bn.running_var is not None
+    assert bn.momentum is not None and bn.num_batches_tracked is not None
     with torch.no_grad():
         n = x.numel() / x.shape[1]
         bn.running_mean.lerp_(mean, bn.momentum)
         bn.running_var.lerp_(var * (n / (n - 1)), bn.momentum)
-        bn.num_batches_tracked += 1
+        bn.num_batches_tracked.add_(1)
     return y
 
 
@@ -79,7 +81,7 @@ def grouped_gru(
     """
     if hidden is None and _training_here(x):
         return _CompiledGRU.apply(x, 1 + grus[0].bidirectional, *_stacked(grus)), []
-    states = hidden or [None] * len(grus)
+    states: list[Tensor | None] = [*hidden] if hidden else [None] * len(grus)
     outputs, new_hidden = [], []
     for gru, part, state in zip(grus, x.chunk(len(grus), dim=-1), states, strict=True):
         y, state = gru(part.flatten(0, 1), state)
@@ -113,7 +115,7 @@ class _CompiledGRU(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         assert _kernel is not None
         x, saved, *weights = ctx.saved_tensors
         dx, *gradients = _kernel.gru_backward(
@@ -135,7 +137,7 @@ class _CompiledNorm(torch.autograd.Function):
         return y, mean, var
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         assert _kernel is not None
         *saved, slope = ctx.saved_tensors
         gradients = _kernel.norm_backward(dy.contiguous(), *saved, slope.item(), ctx.eps)
@@ -151,6 +153,6 @@ class _CompiledDepthwise(torch.autograd.Function):
         return _kernel.depthwise_forward(x, weight, bias, dilation)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         assert _kernel is not None
         return *_kernel.depthwise_backward(dy.contiguous(), *ctx.saved_tensors, ctx.dilation), None

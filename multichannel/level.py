@@ -9,7 +9,7 @@ from torch import Tensor
 
 FORGETTING = 0.995  # a frame; at a hop of 16 ms a time constant of 3.2 s
 _LOWEST_BIN = 3  # rumble below 90 Hz says nothing about speech
-_FLOOR = 1e-7  # far below the quietest recording: keeps digital silence at zero
+_FLOOR = 1e-9  # far below the quietest recording: keeps digital silence at zero
 _CHUNK = 256
 
 

@@ -57,9 +57,7 @@ class Look:
             best = torch.maximum(best, torch.einsum("fm,mft->ft", other.conj(), X).abs().square())
         return (look / (best + _TINY)) ** _SHARPNESS
 
-    def weights(
-        self, psd_noise: Tensor, stft: STFT, reference_mic: int, loading: float = _LOADING
-    ) -> Tensor:
+    def weights(self, psd_noise: Tensor, stft: STFT, reference_mic: int) -> Tensor:
         """Steered MVDR ``(freqs, [frames,] mics)`` against the noise and a diffuse field."""
         d = self._steer(stft, torch.tensor([self.azimuth_deg]), reference_mic)[0].to(psd_noise)
         freqs_hz = stft.config.freqs_hz(self.sample_rate)
@@ -68,7 +66,7 @@ class Look:
             d, diffuse = d.unsqueeze(-2), diffuse.unsqueeze(-3)
         power = psd_noise.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
         noise = psd_noise + _DIFFUSE_SHARE * power * diffuse
-        return mvdr_steered(noise, d, reference_mic, max(loading, _LOADING))
+        return mvdr_steered(noise, d, reference_mic, _LOADING)
 
     def _steer(self, stft: STFT, azimuths_deg: Tensor, reference_mic: int | None) -> Tensor:
         freqs_hz = stft.config.freqs_hz(self.sample_rate)

@@ -1,4 +1,4 @@
-"""Training losses: named functions of (estimate, reference) waveforms, each a mean over the batch."""
+"""Training losses: functions of (estimate, reference) waveforms, each a mean over the batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from multichannel.stft import STFT
 _EPS = 1e-12
 
 
-def compressed_spectral(estimate: Tensor, reference: Tensor, stft: STFT, power: float = 0.3) -> Tensor:
+def compressed_spectral(
+    estimate: Tensor, reference: Tensor, stft: STFT, power: float = 0.3
+) -> Tensor:
     """Squared error of magnitude-compressed spectra, 30 parts complex and 70 parts magnitude.
 
     Rong et al., "GTCRN", ICASSP 2024, section 2.3: magnitudes are raised to ``power``, phases kept.
@@ -30,7 +32,7 @@ def compressed_spectral(estimate: Tensor, reference: Tensor, stft: STFT, power: 
 
 
 def negative_si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Scale-invariant signal-to-noise ratio, negative, as log10 of the power ratio (Luo & Mesgarani 2019).
+    """Minus log10 of the scale-invariant signal-to-noise power ratio (Luo & Mesgarani 2019, eq. 4).
 
     Args:
         estimate, reference: waveforms ``(batch, samples)``.

@@ -17,6 +17,8 @@ from torch import Tensor
 # Frames averaged by one triangular product: long enough to keep Python out, short enough that the
 # products which are zero anyway cost little.
 _BLOCK = 32
+# Values of X at a time whose covariances are computed inside a processor's own cache (1 MB).
+_CACHED = 1 << 17
 # An average remembers at least this weight of its past, however long nothing new has come.
 _HELD_WEIGHT = 1e-10
 
@@ -72,9 +74,9 @@ def covariance_sums(X: Tensor, mask: Tensor | None = None) -> CovarianceState:
         mask = X.real.new_ones(X.shape[-2:])
     mask = torch.nan_to_num(mask, nan=0.0, posinf=0.0, neginf=0.0).to(X.real.dtype)
     weight = mask.sum(-1)[..., None, None]
-    total = _outer_sums(X, mask)
+    total = _sums_by_bins(X, mask)
     if not torch.isfinite(total).all():  # rare, and dearer to look for in X than in its sums
-        total = _outer_sums(finite_or_zero(X), mask)
+        total = _sums_by_bins(finite_or_zero(X), mask)
     return CovarianceState(total, weight)
 
 
@@ -167,6 +169,14 @@ def _check(X: Tensor, mask: Tensor | None) -> None:
             f"expected mask of shape (..., [talkers,] freqs, frames) to fit X {tuple(X.shape)}, "
             f"found {tuple(mask.shape)}"
         )
+
+
+def _sums_by_bins(X: Tensor, mask: Tensor) -> Tensor:
+    """`_outer_sums` of some bins at a time, so that on a CPU all stays in the cache."""
+    n_freqs = X.shape[-2]
+    n_bins = n_freqs if X.is_cuda else max(1, _CACHED * n_freqs // max(1, X.numel()))
+    blocks = zip(X.split(n_bins, -2), mask.split(n_bins, -2), strict=True)
+    return torch.cat([_outer_sums(*block) for block in blocks], -3)
 
 
 def _outer_sums(X: Tensor, mask: Tensor) -> Tensor:

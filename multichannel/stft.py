@@ -2,7 +2,7 @@
 
 Axes: waveform ``x (..., samples)``, spectrum ``X (..., freqs, frames)``.
 
-Framing, drawn for n_fft = 4 * hop (``0`` is the zero history, ``p`` the zero padding after the end)::
+Framing, drawn for n_fft = 4 * hop (``0`` is the zero history, ``p`` the padding after the end)::
 
     samples      0 0 0 |x x x x x x x x| p p p
     frame 0     [0 0 0  x]
@@ -132,16 +132,16 @@ class STFT(nn.Module):
             ValueError: ``X`` has the wrong number of freqs, or ``length`` is more than it holds.
         """
         n_held = X.shape[-1] * self.config.hop
-        length = max(0, n_held - (self.config.n_fft - self.config.hop)) if length is None else length
+        length = (
+            max(0, n_held - (self.config.n_fft - self.config.hop)) if length is None else length
+        )
         if length > n_held:
             raise ValueError(f"expected a length of at most {n_held} samples, found {length}")
         x, state = self.inverse_step(X)
         # the first samples out belong to the zero history
         return torch.cat([x, state.overlap], dim=-1)[..., self.delay : self.delay + length]
 
-    def inverse_step(
-        self, X: Tensor, state: ISTFTState | None = None
-    ) -> tuple[Tensor, ISTFTState]:
+    def inverse_step(self, X: Tensor, state: ISTFTState | None = None) -> tuple[Tensor, ISTFTState]:
         """The samples that ``X (..., freqs, frames)`` completes: ``(..., frames * hop)``.
 
         They lag the input of `step` by `delay` samples; the first ``delay`` ones are the history.
@@ -172,6 +172,32 @@ class STFT(nn.Module):
     def delay(self) -> int:
         """Samples by which the output of `inverse_step` lags the input of `step`."""
         return self.config.n_fft - self.config.hop
+
+
+class STFTStream:
+    """An STFT and its inverse that remember their state from call to call.
+
+    Args:
+        stft: the transform.
+    """
+
+    def __init__(self, stft: STFT) -> None:
+        self.stft = stft
+        self._analysis: STFTState | None = None
+        self._synthesis: ISTFTState | None = None
+        self._n_history = stft.delay  # samples of the zero history still to come out
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """The frames ``(..., freqs, frames)`` that ``x (..., samples)`` completes."""
+        X, self._analysis = self.stft.step(x, self._analysis)
+        return X
+
+    def synthesise(self, X: Tensor) -> Tensor:
+        """The samples that ``X (..., freqs, frames)`` completes; the first one is the signal's."""
+        x, self._synthesis = self.stft.inverse_step(X, self._synthesis)
+        n_history = min(self._n_history, x.shape[-1])
+        self._n_history -= n_history
+        return x[..., n_history:]
 
 
 def griffin_lim(
@@ -213,7 +239,9 @@ def griffin_lim(
 
 def _periodic_window(config: STFTConfig) -> np.ndarray:
     if not 1 <= config.hop <= config.n_fft:
-        raise ValueError(f"expected 1 <= hop <= n_fft, found hop {config.hop}, n_fft {config.n_fft}")
+        raise ValueError(
+            f"expected 1 <= hop <= n_fft, found hop {config.hop}, n_fft {config.n_fft}"
+        )
     if config.n_fft % 2:
         raise ValueError(f"expected an even n_fft, found {config.n_fft}")
     name = config.window.removeprefix("sqrt_")

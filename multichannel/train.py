@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
 import json
 import math
 import time
@@ -20,10 +19,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from multichannel.cache import CachedClips
 from multichannel.data import Clips, shuffled_batches
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.kernels import compile_training_kernels
 from multichannel.losses import compressed_spectral, negative_si_snr
+from multichannel.memory import keep_freed_memory
 from multichannel.stft import STFT
 from multichannel.weights import save_gtcrn
 
@@ -31,20 +32,11 @@ _CLIP_NORM = 3.0
 _EMA = 0.998
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc not to give freed blocks back: page faults cost more than the arithmetic here."""
-    m_trim_threshold, m_mmap_max = -1, -4
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_mmap_max, 0)
-
-
 def forward(net: nn.Module, stft: STFT, batch: dict[str, Tensor]) -> Tensor:
     """Estimate ``(batch, samples)``: the masked first spectrum of the batch, back in time."""
-    X = stft(batch["inputs"] if "inputs" in batch else batch["mixture"].unsqueeze(1))
+    X = batch["spectra"] if "spectra" in batch else stft(batch["mixture"].unsqueeze(1))
     mask, _ = net(X, batch.get("cues"))
-    return stft.inverse(mask * X[:, 0], batch["mixture"].shape[-1])
+    return stft.inverse(mask * X[:, 0], batch["early"].shape[-1])
 
 
 def loss_of(estimate: Tensor, reference: Tensor, stft: STFT) -> Tensor:
@@ -60,7 +52,9 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 @torch.no_grad()
-def validate(net: GTCRN, stft: STFT, clips: Clips, device: torch.device) -> dict[str, float]:
+def validate(
+    net: GTCRN, stft: STFT, clips: Clips | CachedClips, device: torch.device
+) -> dict[str, float]:
     """Mean loss and SI-SNR in dB over the valid clips."""
     net.eval()
     losses, snrs = [], []
@@ -92,7 +86,11 @@ def train(rank: int, args: argparse.Namespace) -> None:
 
 
 def run(
-    rank: int, args: argparse.Namespace, net: GTCRN, clips: Clips, device: torch.device
+    rank: int,
+    args: argparse.Namespace,
+    net: GTCRN,
+    clips: Clips | CachedClips,
+    device: torch.device,
 ) -> None:
     stft = STFT().to(device)
     average = copy.deepcopy(net)
@@ -158,14 +156,19 @@ def warm_start(net: GTCRN, path: Path) -> None:
     net.load_state_dict({**tensors, first: weight})
 
 
-def load_clips(path: Path, args: argparse.Namespace) -> Clips:
+def load_clips(path: Path, args: argparse.Namespace) -> Clips | CachedClips:
+    """A cache of front-end outputs, or the first mic of a data set."""
+    if (path / "spectra.npy").is_file():
+        return CachedClips(path)
     return Clips.of_first_mic(path, round(args.seconds * 16000))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="training data set of `clearbeam simulate`")
-    parser.add_argument("--valid", type=Path, required=True, help="validation data set")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="data set of `clearbeam simulate`, or a cache"
+    )
+    parser.add_argument("--valid", type=Path, required=True, help="the same of the valid split")
     parser.add_argument("--out", type=Path, required=True, help="folder of log and checkpoints")
     parser.add_argument("--network", default="{}", help="GTCRNConfig as JSON")
     parser.add_argument("--init", type=Path, help="weights to start from (fewer inputs allowed)")

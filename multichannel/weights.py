@@ -34,7 +34,10 @@ def find_weights(name: str | Path) -> Path:
         return path
     if str(name) not in shipped():
         near = get_close_matches(str(name), shipped(), n=1) or shipped()
-        raise ValueError(f"expected a shipped model or a .safetensors file, found {name!r}; did you mean {near[0]}?")
+        raise ValueError(
+            f"expected a shipped model or a .safetensors file, found {name!r}; "
+            f"did you mean {near[0]}?"
+        )
     return FOLDER / f"{name}.safetensors"
 
 
@@ -81,8 +84,11 @@ def save_gtcrn(net: GTCRN, path: Path, **facts: object) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in net.state_dict().items()}
+    tensors = {
+        name: tensor.detach().contiguous().clone() for name, tensor in net.state_dict().items()
+    }
     save_file(tensors, temporary)
+    temporary.chmod(0o644)  # the library makes it private
     config = path.with_suffix(".json")
     note = config.with_name(f".{config.name}.part")
     note.write_text(json.dumps({"network": asdict(net.config), **facts}, indent=1) + "\n")

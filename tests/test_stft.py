@@ -68,7 +68,8 @@ def test_half_overlapped_square_root_hann_needs_no_dual_window():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    chunks=st.lists(st.integers(1, 700), min_size=1, max_size=8), which=st.integers(0, len(CONFIGS) - 1)
+    chunks=st.lists(st.integers(1, 700), min_size=1, max_size=8),
+    which=st.integers(0, len(CONFIGS) - 1),
 )
 def test_any_chunking_gives_the_frames_and_samples_of_the_whole(chunks, which):
     stft, x = STFT(CONFIGS[which]), _noise(2, sum(chunks))
