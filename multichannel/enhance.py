@@ -14,7 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from multichannel.frontend import Beamed, FrontEndConfig, LookaheadBeam, RecursiveBeam
+from multichannel.frontend import (
+    BEAM_INPUTS,
+    Beamed,
+    FrontEndConfig,
+    LookaheadBeam,
+    RecursiveBeam,
+)
 from multichannel.gtcrn import GTCRN, GTCRNConfig, GTCRNState
 from multichannel.look import Look
 from multichannel.stft import STFT, STFTStream
@@ -22,7 +28,6 @@ from multichannel.weights import find_weights, load_gtcrn, pick_device
 
 SAMPLE_RATE = 16000
 MAX_MICS = 16
-MULTI_INPUT = GTCRNConfig(n_spectra=2, n_magnitudes=1, n_cues=2)
 _BLOCK_SAMPLES = 15 * SAMPLE_RATE  # fed at once: bounds the memory of long clips
 
 
@@ -35,16 +40,25 @@ class Enhancer(nn.Module):
 
     Args:
         mono: one-input GTCRN: estimates the speech in the mics, and is all there is for one mic.
-        multi: multi-input GTCRN that cleans the beam (`multi_input` says its inputs); None leaves
-            the mono network to clean it.
+        multi: multi-input GTCRN that cleans the beam, fed by `Beamed`; None leaves that to the
+            mono network.
         config: how the beam is made.
+
+    Raises:
+        ValueError: ``multi`` takes other inputs.
     """
 
     def __init__(
         self, mono: GTCRN, multi: GTCRN | None = None, config: FrontEndConfig | None = None
     ) -> None:
         super().__init__()
+        if multi is not None and multi.config.inputs != BEAM_INPUTS:
+            raise ValueError(
+                f"expected a network with {BEAM_INPUTS} spectra, magnitudes and cues as inputs, "
+                f"found {multi.config.inputs}"
+            )
         self.mono, self.multi = mono, multi
+        self.single = False  # True listens to the reference mic alone
         self.config = config or FrontEndConfig()
         self.stft = STFT()
         self.sample_rate = SAMPLE_RATE
@@ -62,15 +76,12 @@ class Enhancer(nn.Module):
         """
         where = pick_device(device)
         net = load_gtcrn(find_weights(model))
-        if net.config.n_maps == 3:
+        if net.config.inputs == GTCRNConfig().inputs:
             enhancer = cls(net)
         else:
             enhancer = cls(load_gtcrn("mono"), net)
-        if str(model) == "mono":
-            enhancer.single = True
+        enhancer.single = str(model) == "mono"
         return enhancer.to(where).eval()
-
-    single = False  # listen to the reference mic alone
 
     @torch.no_grad()
     def forward(
@@ -209,7 +220,7 @@ class Stream:
         for mic in broken.nonzero().flatten().tolist():
             if mic not in self.left_out:
                 warnings.warn(
-                    f"mic {mic + 1} holds NaN or infinity; left out", MicWarning, stacklevel=3
+                    f"mic {mic} holds NaN or infinity; left out", MicWarning, stacklevel=3
                 )
                 self.left_out.add(mic)
         return torch.where(broken[:, None], torch.zeros_like(x), x)

@@ -27,6 +27,7 @@ from multichannel.spatial import (
 )
 from multichannel.stft import STFT, STFTConfig, STFTStream
 
+BEAM_INPUTS = (2, 1, 2)  # spectra, magnitudes and cues of `Beamed`
 _TINY = 1e-20
 _FRAMES_AT_ONCE = 64  # of recursive covariances: bounds the memory
 

@@ -47,6 +47,11 @@ class GTCRNConfig:
     normalise: bool = False
 
     @property
+    def inputs(self) -> tuple[int, int, int]:
+        """Number of spectra, magnitudes and cues."""
+        return self.n_spectra, self.n_magnitudes, self.n_cues
+
+    @property
     def n_maps(self) -> int:
         return 3 * self.n_spectra + self.n_magnitudes + self.n_cues
 

@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import math
+import socket
 import time
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     device = torch.device(args.device, rank) if args.device == "cuda" else torch.device("cpu")
     if args.device == "cpu":
-        compile_training_kernels()
+        prepare_cpu(rank)
     if args.processes > 1:
         backend = "nccl" if args.device == "cuda" else "gloo"
         address = f"tcp://127.0.0.1:{args.port}"
@@ -83,6 +84,21 @@ def train(rank: int, args: argparse.Namespace) -> None:
     if args.init:
         warm_start(net, args.init)
     run(rank, args, net, clips, device)
+
+
+def prepare_cpu(rank: int) -> None:
+    """Use the compiled layers where they can be built; without them training is slower, no more."""
+    try:
+        compile_training_kernels()
+    except (RuntimeError, OSError, ImportError) as error:
+        if rank == 0:
+            print(json.dumps({"compiled_layers": False, "reason": str(error)[:200]}), flush=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def run(
@@ -179,11 +195,11 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
     parser.add_argument("--every", type=int, default=250, help="steps between validations")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--port", type=int, default=29511)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    args.port = free_port()
     if args.processes > 1:
         mp.spawn(train, (args,), nprocs=args.processes)
     else:
