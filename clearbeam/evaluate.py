@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -176,6 +177,11 @@ def _each(job: _Job, todo: Sequence[tuple[ClipFiles, list[str]]], jobs: int) -> 
             futures = [pool.submit(_score_here, clip, names) for clip, names in todo]
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "expected every process to live, found one killed (out of memory?); "
+                "the same call with a json_path goes on where it stopped"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,17 @@ def test_any_number_of_jobs_gives_the_same_scores_and_leaves_the_process_as_it_w
     assert [(row.clip, row.system, dict(row.values)) for row in two.rows] == [
         (row.clip, row.system, pytest.approx(dict(row.values), abs=1e-4)) for row in one.rows
     ]
+
+
+def test_a_killed_process_is_told_in_one_line(dataset, monkeypatch):
+    monkeypatch.setattr(evaluate, "_score_here", _die)
+    with pytest.raises(RuntimeError, match="found one killed") as error:
+        evaluate_dataset(dataset, ["noisy"], metrics=("si_sdr",), jobs=2)
+    assert "\n" not in str(error.value)
+
+
+def _die(files, names):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_progress_counts_clips_times_systems(dataset, counted):
