@@ -214,7 +214,7 @@ def choose_reference_mic(
 
 
 def _weighted_sum(weights: Tensor, X: Tensor) -> Tensor:
-    """Sum of ``weights (mics, ..., freqs, frames or 1)`` times ``X``: as fast for any layout of X."""
+    """Sum over mics of ``weights (mics, ..., freqs, frames or 1)`` times ``X``, of any layout."""
     Y = weights[0] * X[..., 0, :, :]
     for mic in range(1, len(weights)):
         Y.addcmul_(weights[mic], X[..., mic, :, :])
