@@ -55,10 +55,9 @@ def run(
 
         clearbeam simulate my-room.yaml --out data/mine --speech corpus/speech.jsonl
     """
-    from simulate import sample_scene, write_dataset
+    from simulate import write_dataset
 
     config = with_material(load(scene), speech, noise, split)
-    sample_scene(config, seed, 0)  # what cannot work shall fail before the folder exists
     with progress() as bar:
         task = bar.add_task("mixtures", total=count)
         manifest = write_dataset(
