@@ -19,6 +19,7 @@ from torch import Tensor
 
 from multichannel.beamform import apply_beamformer, choose_reference_mic, mvdr_souden
 from multichannel.gtcrn import GTCRN, GTCRNState
+from multichannel.loading import loading_for_frames
 from multichannel.look import Look
 from multichannel.spatial import (
     CovarianceState,
@@ -250,7 +251,7 @@ class LookaheadBeam:
         sums = self.blocks[0].sums
         for block in self.blocks[1:]:
             sums = sums + block.sums
-        w = self._weights(*sums.mean().unbind(-4))
+        w = self._weights(sums)
         X = self.blocks[index].X
         beam = apply_beamformer(w, X)
         if self.weights is not None:
@@ -262,12 +263,16 @@ class LookaheadBeam:
         self.blocks = self.blocks[-2:]
         return self._to_network_frames(beam)
 
-    def _weights(self, psd_speech: Tensor, psd_noise: Tensor) -> Tensor:
+    def _weights(self, sums: CovarianceState) -> Tensor:
+        psd_speech, psd_noise = sums.mean().unbind(-4)
+        n_noise_frames = sums.weight[1, :, 0, 0]
+        loading = self.config.loading + loading_for_frames(n_noise_frames, self.n_mics)
         if self.reference_mic is None:
-            self.reference_mic = int(choose_reference_mic(psd_speech, psd_noise))
+            self.reference_mic = int(choose_reference_mic(psd_speech, psd_noise, loading))
         if self.look is not None:
-            return self.look.weights(psd_noise, self.long, self.reference_mic)
-        return mvdr_souden(psd_speech, psd_noise, self.reference_mic, self.config.loading)
+            psd_mixture = CovarianceState(sums.total.sum(0), sums.weight.sum(0)).mean()
+            return self.look.weights(psd_noise, self.long, self.reference_mic, psd_mixture)
+        return mvdr_souden(psd_speech, psd_noise, self.reference_mic, loading)
 
     def _to_network_frames(self, beam: Tensor) -> list[Beamed]:
         """From the long window to the network's: the beam's frames beside those that wait."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multichannel.spatial import finite_or_zero
 from multichannel.steered import mvdr_steered
-from multichannel.steering import diffuse_covariance, steering_vector
+from multichannel.steering import diffuse_covariance, mic_gains, steering_vector
 from multichannel.stft import STFT
 
 _STEP_DEG = 10
@@ -57,16 +57,26 @@ class Look:
             best = torch.maximum(best, torch.einsum("fm,mft->ft", other.conj(), X).abs().square())
         return (look / (best + _TINY)) ** _SHARPNESS
 
-    def weights(self, psd_noise: Tensor, stft: STFT, reference_mic: int) -> Tensor:
-        """Steered MVDR ``(freqs, [frames,] mics)`` against the noise and a diffuse field."""
+    def weights(
+        self, psd_noise: Tensor, stft: STFT, reference_mic: int, psd_mixture: Tensor | None = None
+    ) -> Tensor:
+        """Steered MVDR ``(freqs, [frames,] mics)`` against the noise and a diffuse field.
+
+        With ``psd_mixture (freqs, mics, mics)`` the mics' gains and polarities are evened out.
+        """
         d = self._steer(stft, torch.tensor([self.azimuth_deg]), reference_mic)[0].to(psd_noise)
         freqs_hz = stft.config.freqs_hz(self.sample_rate)
         diffuse = diffuse_covariance(self.positions_m, freqs_hz).to(psd_noise)
+        gains = torch.ones_like(d[0].real)
+        if psd_mixture is not None:
+            gains = mic_gains(d, psd_mixture, reference_mic)
         if psd_noise.ndim == 4:
             d, diffuse = d.unsqueeze(-2), diffuse.unsqueeze(-3)
-        power = psd_noise.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
-        noise = psd_noise + _DIFFUSE_SHARE * power * diffuse
-        return mvdr_steered(noise, d, reference_mic, _LOADING)
+        noise = psd_noise / (gains[:, None] * gains)
+        # each mic hears the diffuse field at its own level, so that a dead one stays dead
+        level = noise.diagonal(dim1=-2, dim2=-1).real.clamp(min=0).sqrt()
+        noise = noise + _DIFFUSE_SHARE * level.unsqueeze(-1) * level.unsqueeze(-2) * diffuse
+        return mvdr_steered(noise, d, reference_mic, _LOADING) / gains
 
     def _steer(self, stft: STFT, azimuths_deg: Tensor, reference_mic: int | None) -> Tensor:
         freqs_hz = stft.config.freqs_hz(self.sample_rate)
