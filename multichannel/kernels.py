@@ -8,6 +8,8 @@ float32 training on a CPU goes through them; everything else stays PyTorch.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +30,8 @@ def compile_training_kernels() -> None:
     from torch.utils.cpp_extension import load
 
     global _kernel
+    # ninja stands beside this Python, which need not be the one on the path
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     _kernel = load(
         "clearbeam_kernels",
         [str(Path(__file__).parent / "native" / name) for name in ("gru.cpp", "layers.cpp")],

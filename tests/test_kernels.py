@@ -12,8 +12,7 @@ from multichannel import kernels
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("c++") or shutil.which("g++")) or not shutil.which("ninja"),
-    reason="needs a C++ compiler and ninja",
+    not (shutil.which("c++") or shutil.which("g++")), reason="needs a C++ compiler"
 )
 
 
