@@ -103,6 +103,13 @@ def array_gain(beam: Tensor, X: Tensor) -> Tensor:
     return (beam.abs().square() / (power + _TINY)).sqrt().clamp(max=1)
 
 
+def living_mic(power: Tensor, reference_mic: int) -> int:
+    """The reference mic, or the first that has any power in ``power (mics,)`` where it has none."""
+    if power[reference_mic] > 0 or not power.max() > 0:
+        return reference_mic
+    return int((power > 0).int().argmax())
+
+
 class MaskNetwork:
     """The mono network on some of the mics, frame by frame."""
 
@@ -149,7 +156,8 @@ class RecursiveBeam:
     def _beam(self, X: Tensor) -> Beamed:
         presence = presence_of(*self.network.step(X))
         target = presence if self.look is None else presence * self.look.gate(X, self.stft)
-        config, reference = self.config, self.reference_mic
+        config = self.config
+        reference = living_mic(X.abs().sum((-1, -2)), self.reference_mic)
         psd_speech, self.speech = recursive_covariance(
             X, target, config.speech_forgetting, self.speech
         )
@@ -267,6 +275,11 @@ class LookaheadBeam:
         psd_speech, psd_noise = sums.mean().unbind(-4)
         n_noise_frames = sums.weight[1, :, 0, 0]
         loading = self.config.loading + loading_for_frames(n_noise_frames, self.n_mics)
+        power = sums.total.sum(0).diagonal(dim1=-2, dim2=-1).real.sum(0)
+        if self.reference_mic is not None and self.reference_mic != living_mic(
+            power, self.reference_mic
+        ):
+            self.reference_mic = None  # dead: any other is better
         if self.reference_mic is None:
             self.reference_mic = int(choose_reference_mic(psd_speech, psd_noise, loading))
         if self.look is not None:
