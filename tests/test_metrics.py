@@ -11,6 +11,9 @@ import pytest
 from clearbeam import metrics
 from clearbeam.metrics import CLAMP_DB, METRICS, SAMPLE_RATE, estoi, pesq_wb, sdr, si_sdr, stoi
 
+# pesq needs a C compiler to install, so it may be missing where the tests run.
+INSTALLED = [metric for metric in METRICS.values() if metric.available]
+
 
 def voice(seconds: float = 2.0, pitch_hz: float = 140.0, seed: int = 0) -> np.ndarray:
     """Harmonics under a syllable-rate envelope with pauses: enough of a voice for PESQ and STOI."""
@@ -78,7 +81,7 @@ def test_sdr_with_one_tap_is_si_sdr():
     assert sdr(s_hat, s, taps=1) == pytest.approx(si_sdr(s_hat, s), abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", INSTALLED, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("scale", [1e-6, 1e4])
 def test_no_metric_hears_the_level(metric, scale):
     s = voice()
@@ -86,7 +89,7 @@ def test_no_metric_hears_the_level(metric, scale):
     assert metric.measure(scale * s_hat, s) == pytest.approx(metric.measure(s_hat, s), abs=1e-4)
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", INSTALLED, ids=lambda metric: metric.name)
 def test_every_metric_falls_as_noise_grows(metric):
     s = voice()
     scores = [metric.measure(s + noise_like(s, snr_db), s) for snr_db in (40, 15, 5, -10)]
@@ -132,19 +135,19 @@ INFINITE = np.where(np.arange(S.size) == 7, np.inf, S)
 NOTHING = np.zeros(S.size)
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", INSTALLED, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("s_hat", [BROKEN, INFINITE, NOTHING], ids=["nan", "inf", "silent"])
 def test_a_failed_estimate_gets_the_worst_score(metric, s_hat):
     assert metric.measure(s_hat, S) == metric.worst
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", INSTALLED, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("s_hat", [S, BROKEN, NOTHING], ids=["voice", "nan", "silent"])
 def test_a_silent_reference_leaves_the_score_undefined(metric, s_hat):
     assert math.isnan(metric.measure(s_hat, NOTHING))
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", INSTALLED, ids=lambda metric: metric.name)
 @pytest.mark.parametrize(
     ("s_hat", "s"),
     [(S, BROKEN), (S, INFINITE), (S[:-1], S), (S[None], S[None]), ([], []), (1.0, 1.0)],
@@ -155,9 +158,10 @@ def test_a_broken_reference_or_shape_is_refused(metric, s_hat, s):
         metric.measure(s_hat, s)
 
 
-@pytest.mark.parametrize("metric", [pesq_wb, stoi, estoi])
-def test_a_clip_too_short_to_judge_is_undefined(metric):
-    assert math.isnan(metric(S[2000:4000] + 0.01, S[2000:4000]))
+@pytest.mark.parametrize("name", ["pesq_wb", "stoi", "estoi"])
+def test_a_clip_too_short_to_judge_is_undefined(name):
+    pytest.importorskip(METRICS[name].package)
+    assert math.isnan(METRICS[name].measure(S[2000:4000] + 0.01, S[2000:4000]))
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 511, 513])
