@@ -7,22 +7,32 @@ from scipy import fft
 from scipy.special import j0
 
 from simulate.decay import SPEED_OF_SOUND
+from simulate.directivity import FirstOrder, diffuse_covariance
 
 FIELDS = ("spherical", "cylindrical")
 _N_FFT = 1024
 
 
 def diffuse_coherence(
-    mics_m: np.ndarray, frequencies_hz: np.ndarray, field: str = "spherical"
+    mics_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+    field: str = "spherical",
+    patterns: FirstOrder | None = None,
 ) -> np.ndarray:
     """Coherence between microphones in a diffuse field: (freqs, mics, mics), real.
 
-    spherical: sin(x)/x, sound from everywhere; cylindrical: J0(x), sound from all around;
-    x = 2 pi f distance / c. Raises ValueError for another field.
+    spherical: sin(x)/x, sound from everywhere; cylindrical: J0(x), sound from all around, for which
+    only the horizontal distance counts; x = 2 pi f distance / c. With directional microphones
+    (`patterns`) it is complex and not normalised: their covariance when an omnidirectional one
+    hears the power 1. Raises ValueError for another field.
     """
     if field not in FIELDS:
         raise ValueError(f"expected a field of {', '.join(FIELDS)}, found {field}")
-    distance = np.linalg.norm(mics_m[:, None] - mics_m[None], axis=-1)
+    if patterns is not None:
+        wavenumbers = 2 * np.pi * frequencies_hz / SPEED_OF_SOUND
+        return diffuse_covariance(mics_m, wavenumbers, field, patterns)
+    axes = 2 if field == "cylindrical" else 3
+    distance = np.linalg.norm((mics_m[:, None] - mics_m[None])[..., :axes], axis=-1)
     turns = 2 * frequencies_hz[:, None, None] * distance / SPEED_OF_SOUND
     if field == "spherical":
         return np.sinc(turns)
@@ -30,16 +40,19 @@ def diffuse_coherence(
 
 
 def mixing_factors(
-    mics_m: np.ndarray, frequencies_hz: np.ndarray, field: str = "spherical"
+    mics_m: np.ndarray,
+    frequencies_hz: np.ndarray,
+    field: str = "spherical",
+    patterns: FirstOrder | None = None,
 ) -> np.ndarray:
-    """Real (freqs, mics, mics) factors C with C C^T = coherence, that colour independent channels.
+    """Factors C (freqs, mics, mics) with C C^H = coherence, that colour independent channels.
 
     The symmetric square root: smooth from bin to bin and the same to every microphone, while a
     triangular factor would give the first one its channel unmixed.
     """
-    value, vector = np.linalg.eigh(diffuse_coherence(mics_m, frequencies_hz, field))
+    value, vector = np.linalg.eigh(diffuse_coherence(mics_m, frequencies_hz, field, patterns))
     root = np.sqrt(np.maximum(value, 0.0))
-    return (vector * root[:, None, :]) @ vector.transpose(0, 2, 1)
+    return (vector * root[:, None, :]) @ vector.conj().transpose(0, 2, 1)
 
 
 def diffuse_noise(
@@ -48,6 +61,7 @@ def diffuse_noise(
     rng: np.random.Generator,
     fs: int,
     field: str = "spherical",
+    patterns: FirstOrder | None = None,
 ) -> np.ndarray:
     """A diffuse field at every microphone from one channel of noise.
 
@@ -69,20 +83,29 @@ def diffuse_noise(
     np.sin(phase, out=N.imag)
     N *= X[0][:, None, :]
     frequencies_hz = np.fft.rfftfreq(_N_FFT, 1 / fs)
-    N = mixing_factors(mics_m, frequencies_hz, field).astype(np.complex64) @ N
+    N = mixing_factors(mics_m, frequencies_hz, field, patterns).astype(np.complex64) @ N
     return _istft(N.transpose(1, 0, 2), len(one_channel))
 
 
 def diffuse_white_noise(
-    mics_m: np.ndarray, n_samples: int, rng: np.random.Generator, fs: int, n_sources: int = 1
+    mics_m: np.ndarray,
+    n_samples: int,
+    rng: np.random.Generator,
+    fs: int,
+    n_sources: int = 1,
+    patterns: FirstOrder | None = None,
 ) -> np.ndarray:
-    """Unit-variance Gaussian noise with spherically diffuse coherence: (sources, mics, samples)."""
+    """Gaussian noise with spherically diffuse coherence: (sources, mics, samples).
+
+    Its variance is 1, at directional microphones their `patterns.diffuse_power()`.
+    """
     n_mics = len(mics_m)
     white = rng.standard_normal((n_sources * n_mics, n_samples), dtype=np.float32)
     N = _stft(white)
     n_freqs, n_frames = N.shape[1:]
     N = N.reshape(n_sources, n_mics, n_freqs, n_frames).transpose(0, 2, 1, 3)
-    C = mixing_factors(mics_m, np.fft.rfftfreq(_N_FFT, 1 / fs)).astype(np.complex64)
+    frequencies_hz = np.fft.rfftfreq(_N_FFT, 1 / fs)
+    C = mixing_factors(mics_m, frequencies_hz, patterns=patterns).astype(np.complex64)
     N = (C @ N).transpose(0, 2, 1, 3)
     mixed = _istft(N.reshape(n_sources * n_mics, n_freqs, n_frames), n_samples)
     return mixed.reshape(n_sources, n_mics, n_samples)

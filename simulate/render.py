@@ -9,8 +9,9 @@ import numpy as np
 from scipy import fft
 
 from simulate.decay import SPEED_OF_SOUND
+from simulate.mics import capsules, clip, through_mics
 from simulate.noise import diffuse_noise
-from simulate.rooms import room_impulse_responses
+from simulate.rooms import direct_responses, room_impulse_responses
 from simulate.scene import Scene, Source
 from simulate.timeline import play
 
@@ -21,15 +22,19 @@ _PEAK = 0.98
 class Mixture:
     """What the microphones hear and its parts; mixture = image summed over talkers + noise.
 
-    mixture, noise (mics, samples); image, early (talkers, mics, samples): the talker with all of
-    the room, and with the direct path and the first `early_ms` after it; dry (talkers, samples): as
-    recorded, with the same gain as the rest. All float64; what is heard stays within full scale.
+    mixture, noise (mics, samples); image, early, direct (talkers, mics, samples): the talker with
+    all of the room, with the direct path and the first `early_ms` after it, and with the direct
+    path alone; dry (talkers, samples): as recorded, with the same gain as the rest; self_noise
+    (mics, samples): the part of `noise` that the microphones make themselves. What a clipping
+    microphone adds is noise too. All float64; what is heard stays within full scale.
     """
 
     mixture: np.ndarray
     image: np.ndarray
     early: np.ndarray
+    direct: np.ndarray
     noise: np.ndarray
+    self_noise: np.ndarray
     dry: np.ndarray
     fs: int
     scene: Scene
@@ -52,25 +57,52 @@ def render(scene: Scene) -> Mixture:
         method=scene.method,
         rng=rng,
         fs=scene.fs,
+        capsules=capsules(scene.mics),
     )
     n_talkers = len(scene.talkers)
     dry = np.stack([play(t.segments, scene.n_samples, scene.fs) for t in scene.talkers])
-    image, early = _images(dry, rir[:n_talkers], mics, scene)
+    talkers = _images(dry, rir[:n_talkers], mics, scene)
     noise = _noise(scene, mics, rir[n_talkers:], rng)
-    noise *= _ratio(_power(image[:, 0].sum(0)), _power(noise[0])) * 10 ** (-scene.snr_db / 20)
-    return _at_level(scene, dry, image, early, noise)
+    if scene.mics is not None:
+        talkers = {name: through_mics(x, scene.mics) for name, x in talkers.items()}
+        noise = through_mics(noise, scene.mics)
+    own = _self_noise(scene, _power(talkers["image"][:, 0].sum(0)), rng)
+    noise = noise * _noise_gain(scene, talkers["image"][:, 0].sum(0), noise[0], own[0]) + own
+    return _at_level(scene, talkers | {"noise": noise, "self_noise": own}, dry)
 
 
 def _images(
     dry: np.ndarray, rir: np.ndarray, mics: np.ndarray, scene: Scene
-) -> tuple[np.ndarray, np.ndarray]:
-    """Reverberant and early images, both (talkers, mics, samples)."""
+) -> dict[str, np.ndarray]:
+    """Reverberant, early and direct images, each (talkers, mics, samples)."""
     positions = np.asarray([t.position_m for t in scene.talkers])
     distance = np.linalg.norm(positions[:, None] - mics[None], axis=-1)
     last = distance / SPEED_OF_SOUND * scene.fs + scene.early_ms * 1e-3 * scene.fs
     taps = min(rir.shape[-1], int(np.ceil(last.max())) + 1)
     first = rir[..., :taps] * (np.arange(taps) <= last[..., None])
-    return _convolve(dry[:, None], rir), _convolve(dry[:, None], first)
+    direct = direct_responses(positions, mics, scene.fs, capsules=capsules(scene.mics))
+    responses = {"image": rir, "early": first, "direct": direct}
+    return {name: _convolve(dry[:, None], h) for name, h in responses.items()}
+
+
+def _self_noise(scene: Scene, speech: float, rng: np.random.Generator) -> np.ndarray:
+    """White noise of each microphone's own, (mics, samples), against talkers of that power."""
+    shape = (len(scene.mics_m), scene.n_samples)
+    if scene.self_noise_db is None:
+        return np.zeros(shape)
+    rms = np.sqrt(speech) * 10 ** (scene.self_noise_db / 20)
+    return rms * rng.standard_normal(shape)
+
+
+def _noise_gain(scene: Scene, speech: np.ndarray, noise: np.ndarray, own: np.ndarray) -> float:
+    """Gain of the noise for the scene's SNR, from what microphone 0 hears, each (samples,)."""
+    snr = 10 ** (-scene.snr_db / 20)
+    if not scene.snr_counts_mics:
+        return _ratio(_power(speech), _power(noise)) * snr
+    # The larger root of |g noise + own|^2 = |speech|^2 / SNR.
+    a, b = _power(noise), float(np.mean(noise * own))
+    left = _power(speech) * snr**2 - _power(own)
+    return max(0.0, (np.sqrt(max(b * b + a * left, 0.0)) - b) / a) if a > 0 else 0.0
 
 
 def _noise(scene: Scene, mics: np.ndarray, rir: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -96,20 +128,23 @@ def _noise_part(
         # Digital silence cannot reach any SNR; a faint hiss can.
         one_channel = 1e-4 * rng.standard_normal(scene.n_samples)
     if source.position_m is None:
-        return diffuse_noise(one_channel, mics, rng, scene.fs).astype(float)
+        patterns = capsules(scene.mics)
+        return diffuse_noise(one_channel, mics, rng, scene.fs, patterns=patterns).astype(float)
     return _convolve(one_channel, next(responses))
 
 
-def _at_level(
-    scene: Scene, dry: np.ndarray, image: np.ndarray, early: np.ndarray, noise: np.ndarray
-) -> Mixture:
-    mixture = image.sum(axis=0) + noise
+def _at_level(scene: Scene, parts: dict[str, np.ndarray], dry: np.ndarray) -> Mixture:
+    """The mixture at the scene's level; parts: image, early, direct, noise, self_noise."""
+    mixture = parts["image"].sum(axis=0) + parts["noise"]
+    if scene.mics is not None:
+        parts["noise"] = parts["noise"] + (clip(mixture, scene.mics) - mixture)
     gain = _ratio(10 ** (scene.level_dbfs / 10), _power(mixture[0]))
-    peak = max(float(np.abs(x).max()) for x in (mixture, image, early, noise))
-    gain = min(gain, _PEAK / max(peak, 1e-12))
-    image, early, noise = image * gain, early * gain, noise * gain
+    heard = (mixture, parts["image"], parts["early"], parts["noise"])
+    gain = min(gain, _PEAK / max(max(float(np.abs(x).max()) for x in heard), 1e-12))
+    parts = {name: x * gain for name, x in parts.items()}
     # Summed after scaling, so that the parts add up to the last bit.
-    return Mixture(image.sum(axis=0) + noise, image, early, noise, dry * gain, scene.fs, scene)
+    mixture = parts["image"].sum(axis=0) + parts["noise"]
+    return Mixture(mixture=mixture, dry=dry * gain, fs=scene.fs, scene=scene, **parts)
 
 
 def _convolve(x: np.ndarray, h: np.ndarray) -> np.ndarray:

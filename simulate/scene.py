@@ -8,9 +8,10 @@ import numpy as np
 
 from simulate.arrays import ArrayGeometry
 from simulate.corpus import load_corpus
+from simulate.mics import Mic, draw_mics
 from simulate.placement import NoSpaceError, Place, draw_place, place_source
 from simulate.quantity import draw
-from simulate.scene_config import Frozen, NoisePart, SceneConfig
+from simulate.scene_config import Frozen, MicConfig, NoisePart, SceneConfig
 from simulate.timeline import Segment, noise_segments, speech_segments
 
 _ATTEMPTS = 200
@@ -48,6 +49,9 @@ class Scene(Frozen):
     fs: int
     early_ms: float
     method: Literal["exact", "fast"]
+    mics: list[Mic] | None = None
+    self_noise_db: float | None = None
+    snr_counts_mics: bool = False
 
     def rng(self) -> np.random.Generator:
         """Generator for what rendering leaves to chance (noise phases, late tails)."""
@@ -64,7 +68,7 @@ def sample_scene(config: SceneConfig, seed: int, index: int) -> Scene:
     place = _draw_place(config, rng)
     n_samples = round(draw(config.duration_s, rng) * config.fs)
     duration_s = n_samples / config.fs
-    return Scene(
+    scene = Scene(
         seed=seed,
         index=index,
         room_size_m=_triple(place.room_size_m),
@@ -82,6 +86,20 @@ def sample_scene(config: SceneConfig, seed: int, index: int) -> Scene:
         early_ms=config.early_ms,
         method=config.method,
     )
+    return scene if config.mics is None else _with_mics(scene, config, config.mics, rng)
+
+
+def _with_mics(
+    scene: Scene, config: SceneConfig, mics: MicConfig, rng: np.random.Generator
+) -> Scene:
+    """The scene, drawn before with ideal microphones, with those of the config."""
+    own = mics.self_noise_db
+    changes = {
+        "mics": draw_mics(mics, np.asarray(scene.mics_m), np.asarray(scene.origin_m), rng),
+        "self_noise_db": None if own is None else draw(own, rng),
+        "snr_counts_mics": config.snr_counts_mics,
+    }
+    return scene.model_copy(update=changes)
 
 
 def _draw_place(config: SceneConfig, rng: np.random.Generator) -> Place:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from simulate.arrays import Kind
 from simulate.config import config_dir, nearest, read_yaml
 from simulate.corpus import BUILTIN
+from simulate.directivity import PATTERNS
 from simulate.quantity import Choice, Quantity, Uniform, bounds
 
 
@@ -63,6 +71,38 @@ class TalkerConfig(Frozen):
     silence_s: Quantity = Uniform(uniform=(0.1, 0.5))
 
 
+class MicConfig(Frozen):
+    """Microphones that are not ideal; each quantity is drawn for each microphone.
+
+    pattern: one or more of omni, subcardioid, cardioid, supercardioid, hypercardioid, figure8, one
+    drawn for a whole array; facing: outward, up, or an azimuth in the room. gain_db, phase_deg:
+    mismatch. rate_offset_ppm: of a clock against that of microphone 0. dead, clipping:
+    probabilities; clip_db: how far below its peak a microphone clips. self_noise_db: level of each
+    microphone's own noise against the talkers at microphone 0 (-40: 40 dB below them).
+    Microphone 0 is the reference: never dead, never clipping, its clock is the time.
+    """
+
+    pattern: Annotated[
+        list[str], Field(min_length=1), BeforeValidator(lambda v: [v] if isinstance(v, str) else v)
+    ] = ["omni"]
+    facing: Literal["outward", "up"] | float = "outward"
+    gain_db: Quantity = 0
+    phase_deg: Quantity = 0
+    rate_offset_ppm: Quantity = 0
+    dead: float = Field(0, ge=0, le=1)
+    clipping: float = Field(0, ge=0, le=1)
+    clip_db: Quantity = 6
+    self_noise_db: Quantity | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _known(cls, patterns: list[str]) -> list[str]:
+        for name in patterns:
+            if name not in PATTERNS:
+                raise ValueError(f"unknown pattern {name}: {nearest(name, [*PATTERNS])}")
+        return patterns
+
+
 class NoisePart(Frozen):
     """One kind of noise: how often there is one, from how many sources, its relative level."""
 
@@ -82,18 +122,21 @@ class NoiseMix(Frozen):
 class SceneConfig(Frozen):
     """A distribution of scenes, as read from YAML.
 
-    room, array, talkers, noise_mix: what is where. snr_db: reverberant talkers over noise at
-    microphone 0; level_dbfs: RMS of the mixture there. early_ms: how long after the direct path
-    still counts as early. method: see `room_impulse_responses`. speech, noise: manifests, or
-    "builtin"; split: the part of them to use. references, reference_mics: what a data set holds
-    beside the mixture.
+    room, array, talkers, noise_mix: what is where; mics: what is not ideal about the microphones.
+    snr_db: reverberant talkers over noise at microphone 0, which counts the microphone's own noise
+    only with snr_counts_mics; level_dbfs: RMS of the mixture there. early_ms: how long after the
+    direct path still counts as early. method: see `room_impulse_responses`. speech, noise:
+    manifests, or "builtin"; split: the part of them to use. references, reference_mics: what a data
+    set holds beside the mixture.
     """
 
     room: RoomConfig = RoomConfig()
     array: ArrayConfig = ArrayConfig(names=["circular_6mic"])
     talkers: TalkerConfig = TalkerConfig()
     noise_mix: NoiseMix = NoiseMix()
+    mics: MicConfig | None = None
     snr_db: Quantity = Choice(choice=[0, 5, 10])
+    snr_counts_mics: bool = False
     level_dbfs: Quantity = Uniform(uniform=(-35, -20))
     duration_s: Quantity = 4
     early_ms: float = Field(50, gt=0)
@@ -117,6 +160,12 @@ class SceneConfig(Frozen):
         for name, quantity in positive.items():
             if not bounds(quantity)[0] > 0:
                 raise ValueError(f"expected {name} above 0, found {bounds(quantity)[0]:g}")
+        own = None if self.mics is None else self.mics.self_noise_db
+        if self.snr_counts_mics and own is not None and -bounds(own)[1] <= bounds(self.snr_db)[1]:
+            raise ValueError(
+                "expected mics.self_noise_db below -snr_db, where snr_counts_mics, "
+                f"found up to {bounds(own)[1]:g} with an SNR up to {bounds(self.snr_db)[1]:g}"
+            )
         return self
 
     @classmethod

@@ -5,8 +5,9 @@ import pytest
 from scipy.signal import butter, csd, resample, sosfilt, welch
 
 from simulate.decay import SPEED_OF_SOUND, lattice_energy, measure_rt60, solve_absorption
+from simulate.images import add_delays
 from simulate.noise import diffuse_coherence
-from simulate.rooms import _add_delays, room_impulse_responses
+from simulate.rooms import room_impulse_responses
 
 FS = 16000
 METHODS = ["exact", "fast"]
@@ -114,7 +115,7 @@ def test_delays_equal_the_literal_windowed_sinc():
             t = np.arange(300) - d
             k = np.abs(np.arange(300) - np.round(d)) <= 40
             expected[m] += g * k * np.sinc(t) * (0.5 + 0.5 * np.cos(np.pi * t / 41))
-    np.testing.assert_allclose(_add_delays(delay, gain, 300), expected, atol=1e-9)
+    np.testing.assert_allclose(add_delays(delay, gain, 300), expected, atol=1e-9)
 
 
 def clarity(rir: np.ndarray) -> tuple[float, float]:
