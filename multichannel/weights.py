@@ -33,10 +33,10 @@ def find_weights(name: str | Path) -> Path:
             raise ValueError(f"expected a model file, found no file {path}")
         return path
     if str(name) not in shipped():
-        near = get_close_matches(str(name), shipped(), n=1) or shipped()
+        near = get_close_matches(str(name), shipped(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"expected a shipped model or a .safetensors file, found {name!r}; "
-            f"did you mean {near[0]}?"
+            f"expected a shipped model or a .safetensors file, found {str(name)!r}{hint}"
         )
     return FOLDER / f"{name}.safetensors"
 
