@@ -1,81 +1,68 @@
-"""Speech and noise to simulate with: a manifest of recordings, or what is built in."""
+"""Speech and noise to simulate with: a manifest, a folder of recordings, or what is built in."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import soundfile
-import soxr
+from simulate.corpus_readers import read_folder, read_lhotse
+from simulate.recordings import BUILTIN, BUILTIN_NOISE_S, RecordingError, Utterance, read_audio
+from simulate.synthetic import SYNTHETIC_KINDS
 
-from simulate.synthetic import SYNTHETIC_KINDS, synthetic_noise
-
-BUILTIN = "builtin"
-_BUILTIN_NOISE_S = 60.0
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording of a corpus. `speaker`, `text`, `split` and `kind` are "" where unknown."""
-
-    path: str
-    seconds: float
-    speaker: str = ""
-    text: str = ""
-    split: str = ""
-    kind: str = ""
+__all__ = [
+    "BUILTIN",
+    "RecordingError",
+    "Utterance",
+    "is_manifest",
+    "load_corpus",
+    "read_audio",
+    "write_corpus",
+]
 
 
 def load_corpus(
     path: str | Path, split: str | None = None, content: Literal["speech", "noise"] = "speech"
 ) -> list[Utterance]:
-    """Recordings listed in a jsonl manifest, or the built-in ones.
+    """Recordings of a corpus, or the built-in ones.
 
-    path: a jsonl file (its audio paths are relative to it), or "builtin".
-    split: keep only this split of the manifest; ignored for built-in material, which has none.
+    path: a jsonl file with a recording a line (its audio paths are relative to it); a Lhotse
+    manifest of cuts or recordings (jsonl or jsonl.gz); a folder: a LibriSpeech tree, a VCTK tree or
+    any other (see `corpus_readers`); or "builtin".
+    split: keep only this split; "train" also stands for "train-clean-100" and the like. Ignored for
+    built-in material, which has none.
     content: "speech" or "noise", which says what "builtin" means.
-    Raises ValueError when the manifest is missing, malformed or holds nothing of the split.
+    Raises ValueError when the corpus is missing, malformed or holds nothing of the split.
     """
     if str(path) == BUILTIN and content == "noise":
-        return [Utterance(f"{BUILTIN}:{k}", _BUILTIN_NOISE_S, kind=k) for k in SYNTHETIC_KINDS]
-    manifest = _talkers() if str(path) == BUILTIN else Path(path)
-    if not manifest.is_file():
-        raise ValueError(f"expected a corpus manifest (jsonl), found no file {manifest}")
-    stat = manifest.stat()
-    records = _read_manifest(str(manifest.resolve()), stat.st_mtime_ns, stat.st_size)
+        return [Utterance(f"{BUILTIN}:{k}", BUILTIN_NOISE_S, kind=k) for k in SYNTHETIC_KINDS]
+    source = _talkers() if str(path) == BUILTIN else Path(path)
+    if not source.exists():
+        raise ValueError(f"expected a corpus manifest (jsonl) or folder, found no file {source}")
+    stat = source.stat()
+    records = _read(str(source.resolve()), stat.st_mtime_ns, stat.st_size)
     if split is not None and str(path) != BUILTIN:
-        records = tuple(r for r in records if r.split == split)
+        records = tuple(r for r in records if r.split == split or r.split.startswith(f"{split}-"))
     if not records:
         wanted = f" of split {split}" if split else ""
-        raise ValueError(f"expected recordings{wanted} in {manifest}, found none")
+        raise ValueError(f"expected recordings{wanted} in {source}, found none")
     return list(records)
 
 
-def read_audio(
-    path: str, fs: int, start_s: float = 0.0, duration_s: float | None = None
-) -> np.ndarray:
-    """Channel 0 of a recording, or a part of it, at the rate `fs`: (samples,) float64.
+def write_corpus(recordings: Sequence[Utterance], path: Path) -> None:
+    """List recordings in a jsonl manifest that `load_corpus` reads, complete or not at all."""
+    lines = [json.dumps({k: v for k, v in asdict(r).items() if v != ""}) for r in recordings]
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    temporary.replace(path)
 
-    Raises ValueError for a file that cannot be read.
-    """
-    if path.startswith(f"{BUILTIN}:"):
-        samples = round((duration_s or _BUILTIN_NOISE_S) * fs)
-        # The start picks the stretch of noise, so equal requests give equal samples.
-        rng = np.random.default_rng(round(start_s * fs))
-        return synthetic_noise(path.partition(":")[2], samples, fs, rng)
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            file.seek(min(round(start_s * rate), file.frames))
-            frames = -1 if duration_s is None else round(duration_s * rate)
-            x = file.read(frames, dtype="float64", always_2d=True)[:, 0]
-    except (OSError, soundfile.SoundFileError) as error:
-        raise ValueError(f"expected a recording that can be read, found {path} ({error})") from None
-    return x if rate == fs else np.asarray(soxr.resample(x, rate, fs))
+
+def is_manifest(path: str) -> bool:
+    """Whether `path` is quick to read: our own jsonl, or what is built in."""
+    return path == BUILTIN or (Path(path).is_file() and not _is_lhotse(Path(path)))
 
 
 def _talkers() -> Path:
@@ -83,22 +70,35 @@ def _talkers() -> Path:
 
 
 @lru_cache(maxsize=8)
-def _read_manifest(manifest: str, mtime_ns: int, size: int) -> tuple[Utterance, ...]:
+def _read(source: str, mtime_ns: int, size: int) -> tuple[Utterance, ...]:
     """Read once per process and version of the file: scenes are drawn from it by the thousand."""
-    folder = Path(manifest).parent
+    path = Path(source)
+    if path.is_dir():
+        return tuple(read_folder(path))
+    return tuple(read_lhotse(path) if _is_lhotse(path) else _read_manifest(path))
+
+
+def _is_lhotse(path: Path) -> bool:
+    """Lhotse's lines name where their sound is in `sources`; ours in `path`."""
+    if path.suffix == ".gz":
+        return True
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return '"sources"' in next(lines, "")
+
+
+def _read_manifest(manifest: Path) -> list[Utterance]:
     records = []
-    for number, line in enumerate(Path(manifest).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            records.append(_utterance(record, folder))
+            records.append(_utterance(json.loads(line), manifest.parent))
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             where = f"{manifest}, line {number}"
             raise ValueError(
                 f"{where}: expected a record with path and seconds, found {error!r}"
             ) from None
-    return tuple(records)
+    return records
 
 
 def _utterance(record: dict, folder: Path) -> Utterance:
