@@ -71,9 +71,26 @@ def diffuse_noise(
     E. Habets et al., Generating nonstationary multisensor signals under a spatial coherence
     constraint, JASA 124 (2008).
     """
-    n_mics = len(mics_m)
+    N = _with_random_phases(one_channel, len(mics_m), rng)
+    frequencies_hz = np.fft.rfftfreq(_N_FFT, 1 / fs)
+    N = mixing_factors(mics_m, frequencies_hz, field, patterns).astype(np.complex64) @ N
+    return _istft(N.transpose(1, 0, 2), len(one_channel))
+
+
+def decorrelated_noise(
+    one_channel: np.ndarray, n_copies: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Copies (n_copies, samples) that sound like one_channel (samples,) and share no phase."""
+    N = _with_random_phases(one_channel, n_copies, rng)
+    return _istft(N.transpose(1, 0, 2), len(one_channel))
+
+
+def _with_random_phases(
+    one_channel: np.ndarray, n_copies: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Short-time spectra (freqs, copies, frames) of the noise with phases of their own."""
     X = _stft(np.asarray(one_channel, np.float32)[None])
-    phase = rng.random((X.shape[1], n_mics, X.shape[2]), dtype=np.float32)
+    phase = rng.random((X.shape[1], n_copies, X.shape[2]), dtype=np.float32)
     phase *= np.float32(2 * np.pi)
     # New phases spread a windowed frame evenly over its length, where half of its power meets the
     # synthesis window; sqrt(2) makes up for it.
@@ -82,9 +99,7 @@ def diffuse_noise(
     np.cos(phase, out=N.real)
     np.sin(phase, out=N.imag)
     N *= X[0][:, None, :]
-    frequencies_hz = np.fft.rfftfreq(_N_FFT, 1 / fs)
-    N = mixing_factors(mics_m, frequencies_hz, field, patterns).astype(np.complex64) @ N
-    return _istft(N.transpose(1, 0, 2), len(one_channel))
+    return N
 
 
 def diffuse_white_noise(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from simulate.decay import SPEED_OF_SOUND
+from simulate.measured import stack_responses
 from simulate.mics import capsules, clip, through_mics
-from simulate.noise import diffuse_noise
-from simulate.rooms import direct_responses, room_impulse_responses
+from simulate.noise import decorrelated_noise, diffuse_noise
+from simulate.responses import Responses, moving_images, scene_responses
 from simulate.scene import Scene, Source
 from simulate.timeline import play
 
@@ -47,42 +47,37 @@ def render(scene: Scene) -> Mixture:
     the whole clip; the level is the mixture's RMS there, lowered only where a peak would clip.
     """
     rng = scene.rng()
-    mics = np.asarray(scene.mics_m)
-    placed = [s for s in (*scene.talkers, *scene.noises) if s.position_m is not None]
-    rir = room_impulse_responses(
-        np.asarray(scene.room_size_m),
-        scene.rt60_s,
-        np.asarray([s.position_m for s in placed]),
-        mics,
-        method=scene.method,
-        rng=rng,
-        fs=scene.fs,
-        capsules=capsules(scene.mics),
-    )
-    n_talkers = len(scene.talkers)
+    responses = scene_responses(scene, rng)
     dry = np.stack([play(t.segments, scene.n_samples, scene.fs) for t in scene.talkers])
-    talkers = _images(dry, rir[:n_talkers], mics, scene)
-    noise = _noise(scene, mics, rir[n_talkers:], rng)
+    talkers = _images(dry, responses)
+    noise = _noise(scene, np.asarray(scene.mics_m), responses.noise, rng)
     if scene.mics is not None:
         talkers = {name: through_mics(x, scene.mics) for name, x in talkers.items()}
         noise = through_mics(noise, scene.mics)
+    if any(t.sir_db is not None for t in scene.talkers):
+        levels = _talker_gains(scene, talkers["image"][:, 0])
+        dry = dry * levels[:, None]
+        talkers = {name: x * levels[:, None, None] for name, x in talkers.items()}
     own = _self_noise(scene, _power(talkers["image"][:, 0].sum(0)), rng)
     noise = noise * _noise_gain(scene, talkers["image"][:, 0].sum(0), noise[0], own[0]) + own
     return _at_level(scene, talkers | {"noise": noise, "self_noise": own}, dry)
 
 
-def _images(
-    dry: np.ndarray, rir: np.ndarray, mics: np.ndarray, scene: Scene
-) -> dict[str, np.ndarray]:
+def _images(dry: np.ndarray, responses: Responses) -> dict[str, np.ndarray]:
     """Reverberant, early and direct images, each (talkers, mics, samples)."""
-    positions = np.asarray([t.position_m for t in scene.talkers])
-    distance = np.linalg.norm(positions[:, None] - mics[None], axis=-1)
-    last = distance / SPEED_OF_SOUND * scene.fs + scene.early_ms * 1e-3 * scene.fs
-    taps = min(rir.shape[-1], int(np.ceil(last.max())) + 1)
-    first = rir[..., :taps] * (np.arange(taps) <= last[..., None])
-    direct = direct_responses(positions, mics, scene.fs, capsules=capsules(scene.mics))
-    responses = {"image": rir, "early": first, "direct": direct}
-    return {name: _convolve(dry[:, None], h) for name, h in responses.items()}
+    parts = {name: getattr(responses, name) for name in ("image", "early", "direct")}
+    if any(way is not None for way in responses.progress):
+        return {name: moving_images(dry, rir, responses) for name, rir in parts.items()}
+    return {name: _convolve(dry[:, None], rir) for name, rir in parts.items()}
+
+
+def _talker_gains(scene: Scene, heard: np.ndarray) -> np.ndarray:
+    """Gains (talkers,) that give each talker its level against the first; heard at microphone 0."""
+    gains = np.ones(len(heard))
+    for number, (talker, x) in enumerate(zip(scene.talkers, heard, strict=True)):
+        if talker.sir_db is not None:
+            gains[number] = _ratio(_power(heard[0]), _power(x)) * 10 ** (-talker.sir_db / 20)
+    return gains
 
 
 def _self_noise(scene: Scene, speech: float, rng: np.random.Generator) -> np.ndarray:
@@ -127,9 +122,13 @@ def _noise_part(
     if not np.any(one_channel):
         # Digital silence cannot reach any SNR; a faint hiss can.
         one_channel = 1e-4 * rng.standard_normal(scene.n_samples)
+    if source.position_m is None and source.responses:
+        everywhere = decorrelated_noise(one_channel, len(source.responses), rng)
+        return _convolve(everywhere[:, None], stack_responses([*source.responses], scene.fs)).sum(0)
     if source.position_m is None:
         patterns = capsules(scene.mics)
-        return diffuse_noise(one_channel, mics, rng, scene.fs, patterns=patterns).astype(float)
+        field = diffuse_noise(one_channel, mics, rng, scene.fs, source.field, patterns)
+        return field.astype(float)
     return _convolve(one_channel, next(responses))
 
 

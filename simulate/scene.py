@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import cycle
+from typing import Any, Literal
 
 import numpy as np
 
-from simulate.arrays import ArrayGeometry
+from simulate.arrays import ArrayGeometry, load_array
 from simulate.corpus import load_corpus
+from simulate.measured import Response, draw_room, list_responses, response_rt60
 from simulate.mics import Mic, draw_mics
+from simulate.motion import Waypoint, draw_path
 from simulate.placement import NoSpaceError, Place, draw_place, place_source
 from simulate.quantity import draw
-from simulate.scene_config import Frozen, MicConfig, NoisePart, SceneConfig
+from simulate.scene_config import (
+    DiffusePart,
+    Frozen,
+    MeasuredConfig,
+    MicConfig,
+    MotionConfig,
+    NoisePart,
+    SceneConfig,
+    TalkerConfig,
+)
 from simulate.timeline import Segment, noise_segments, speech_segments
+from simulate.voice import Direction, facing
 
 _ATTEMPTS = 200
+_MAX_DIFFUSE = 12  # measured places that together make a diffuse field
 
 NoiseKind = Literal["diffuse", "point", "babble"]
 
 
 class Source(Frozen):
-    """One source of a scene: where it is (None: a diffuse field), and what it plays when."""
+    """One source of a scene: where it is (None: a diffuse field), and what it plays when.
+
+    path: where it walks, as (seconds, x, y, z); facing: a mouth's direction, None for sound alike
+    to every side; sir_db: level of talker 0 over this one; field: kind of diffuse field; responses:
+    files of measured ones, one for a source with a place (which then is unknown, and given as that
+    of the array), several to make a diffuse field of.
+    """
 
     kind: Literal["talker", "diffuse", "point", "babble"]
     position_m: tuple[float, float, float] | None
@@ -28,6 +48,11 @@ class Source(Frozen):
     level_db: float = 0.0
     speaker: str = ""
     text: str = ""
+    path: list[Waypoint] | None = None
+    facing: Direction | None = None
+    sir_db: float | None = None
+    field: Literal["spherical", "cylindrical"] = "spherical"
+    responses: tuple[str, ...] = ()
 
 
 class Scene(Frozen):
@@ -52,6 +77,7 @@ class Scene(Frozen):
     mics: list[Mic] | None = None
     self_noise_db: float | None = None
     snr_counts_mics: bool = False
+    step_m: float = 0.01
 
     def rng(self) -> np.random.Generator:
         """Generator for what rendering leaves to chance (noise phases, late tails)."""
@@ -86,7 +112,85 @@ def sample_scene(config: SceneConfig, seed: int, index: int) -> Scene:
         early_ms=config.early_ms,
         method=config.method,
     )
+    # What is drawn from here on leaves scenes without it as they were.
+    scene = _with_behaviour(scene, config.talkers, rng)
+    if config.measured is not None:
+        scene = in_measured_room(scene, config.measured, rng)
     return scene if config.mics is None else _with_mics(scene, config, config.mics, rng)
+
+
+def _with_behaviour(scene: Scene, config: TalkerConfig, rng: np.random.Generator) -> Scene:
+    """The scene with talkers who face somewhere, walk, and have a level against the first."""
+    talkers = []
+    for number, talker in enumerate(scene.talkers):
+        start = np.asarray(talker.position_m)
+        changes: dict[str, Any] = {}
+        if config.facing_deg is not None:
+            angle_deg = draw(config.facing_deg, rng)
+            changes["facing"] = facing(start, np.asarray(scene.origin_m), angle_deg)
+        if config.motion is not None and rng.random() < config.motion.probability:
+            changes["path"] = _walk(scene, config, config.motion, start, rng)
+        if config.sir_db is not None and number > 0:
+            changes["sir_db"] = draw(config.sir_db, rng)
+        talkers.append(talker.model_copy(update=changes))
+    step_m = Scene.model_fields["step_m"].default if config.motion is None else config.motion.step_m
+    return scene.model_copy(update={"talkers": talkers, "step_m": step_m})
+
+
+def _walk(
+    scene: Scene,
+    config: TalkerConfig,
+    motion: MotionConfig,
+    start: np.ndarray,
+    rng: np.random.Generator,
+) -> list[Waypoint]:
+    margin = config.min_wall_m
+    low, high = np.full(3, margin), np.asarray(scene.room_size_m) - margin
+    duration_s = scene.n_samples / scene.fs
+    return draw_path(motion, start, np.asarray(scene.origin_m), low, high, duration_s, rng)
+
+
+def in_measured_room(scene: Scene, config: MeasuredConfig, rng: np.random.Generator) -> Scene:
+    """The scene with measured responses in place of its room.
+
+    Each talker has a place of its own, and so has each noise as far as there are places. Raises
+    ValueError when no room has places enough, or the array named has other microphones.
+    """
+    room = draw_room(list_responses(config.responses), len(scene.talkers), rng)
+    paths = [response.path for response in room]
+    array = _measured_array(room[0], config.array)
+    here = (0.0, 0.0, 0.0)
+    queue = iter(cycle(paths))
+    sources = []
+    for source in (*scene.talkers, *scene.noises):
+        diffuse = source.position_m is None
+        used = tuple(paths[:_MAX_DIFFUSE]) if diffuse else (next(queue),)
+        place = None if diffuse else here
+        sources.append(source.model_copy(update={"responses": used, "position_m": place}))
+    changes = {
+        "room_size_m": here,
+        "rt60_s": response_rt60(paths[0], scene.fs),
+        "array": array,
+        "origin_m": here,
+        "rotation_deg": 0.0,
+        "mics_m": array.positions_m,
+        "talkers": sources[: len(scene.talkers)],
+        "noises": sources[len(scene.talkers) :],
+    }
+    return scene.model_copy(update=changes)
+
+
+def _measured_array(response: Response, name: str | None) -> ArrayGeometry:
+    if name is None:
+        unknown = [(0.0, 0.0, 0.0)] * response.n_mics
+        return ArrayGeometry(name=f"measured_{response.n_mics}mic", positions_m=unknown)
+    array = load_array(name)
+    if array.n_mics != response.n_mics:
+        raise ValueError(
+            f"expected responses of the {array.n_mics} microphones of {name}, "
+            f"found {response.n_mics} channels in {response.path}"
+        )
+    return array
 
 
 def _with_mics(
@@ -171,7 +275,12 @@ def _draw_part(
         else:
             corpus = load_corpus(config.noise, config.split, "noise")
             segments = noise_segments(corpus, duration_s, rng)
-        sources.append(Source(kind=kind, position_m=position, segments=segments, level_db=level_db))
+        field = part.field if isinstance(part, DiffusePart) else "spherical"
+        sources.append(
+            Source(
+                kind=kind, position_m=position, segments=segments, level_db=level_db, field=field
+            )
+        )
     return sources
 
 

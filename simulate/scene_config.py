@@ -60,8 +60,26 @@ class ArrayConfig(Frozen):
         return self
 
 
+class MotionConfig(Frozen):
+    """Talkers who walk: the kinds of way, one drawn for each; the speed; how many of them walk.
+
+    line: to one place; arc: about the array; waypoints: from place to place. step_m: how far apart
+    responses are computed on the way.
+    """
+
+    kind: list[Literal["line", "arc", "waypoints"]] = Field(["waypoints"], min_length=1)
+    speed_m_s: Quantity = Uniform(uniform=(0.5, 1.5))
+    probability: float = Field(1, ge=0, le=1)
+    step_m: float = Field(0.01, gt=0)
+
+
 class TalkerConfig(Frozen):
-    """How many talk, and where: distance from the array, height of the mouth, space to walls."""
+    """How many talk, and where: distance from the array, height of the mouth, space to walls.
+
+    facing_deg: how far they turn away from the array (0: they face it), none for talkers who speak
+    alike to every side. sir_db: level of the first talker over each other one at microphone 0, none
+    for what their distances make of it. motion: some walk.
+    """
 
     count: Quantity = 1
     distance_m: Quantity = Uniform(uniform=(0.5, 3))
@@ -69,6 +87,20 @@ class TalkerConfig(Frozen):
     min_wall_m: float = Field(0.3, ge=0)
     min_angle_deg: float = Field(0, ge=0, le=180)
     silence_s: Quantity = Uniform(uniform=(0.1, 0.5))
+    facing_deg: Quantity | None = None
+    sir_db: Quantity | None = None
+    motion: MotionConfig | None = None
+
+
+class MeasuredConfig(Frozen):
+    """A measured room: `responses`, a jsonl manifest, a folder of FLAC and WAV files, or one file.
+
+    Each file holds the responses from one place to all microphones. `array` names the array that
+    they were measured with, where it is known.
+    """
+
+    responses: str
+    array: str | None = None
 
 
 class MicConfig(Frozen):
@@ -111,10 +143,16 @@ class NoisePart(Frozen):
     sources: Quantity = 1
 
 
+class DiffusePart(NoisePart):
+    """Noise from everywhere (spherical), or from all around at one height (cylindrical)."""
+
+    field: Literal["spherical", "cylindrical"] = "spherical"
+
+
 class NoiseMix(Frozen):
     """diffuse: from everywhere; point: at a place in the room; babble: talkers around the room."""
 
-    diffuse: NoisePart | None = NoisePart()
+    diffuse: DiffusePart | None = DiffusePart()
     point: NoisePart | None = None
     babble: NoisePart | None = None
 
@@ -122,7 +160,8 @@ class NoiseMix(Frozen):
 class SceneConfig(Frozen):
     """A distribution of scenes, as read from YAML.
 
-    room, array, talkers, noise_mix: what is where; mics: what is not ideal about the microphones.
+    room, array, talkers, noise_mix: what is where; mics: what is not ideal about the microphones;
+    measured: a measured room in place of room, array and where the talkers stand.
     snr_db: reverberant talkers over noise at microphone 0, which counts the microphone's own noise
     only with snr_counts_mics; level_dbfs: RMS of the mixture there. early_ms: how long after the
     direct path still counts as early. method: see `room_impulse_responses`. speech, noise:
@@ -135,6 +174,7 @@ class SceneConfig(Frozen):
     talkers: TalkerConfig = TalkerConfig()
     noise_mix: NoiseMix = NoiseMix()
     mics: MicConfig | None = None
+    measured: MeasuredConfig | None = None
     snr_db: Quantity = Choice(choice=[0, 5, 10])
     snr_counts_mics: bool = False
     level_dbfs: Quantity = Uniform(uniform=(-35, -20))
@@ -160,13 +200,24 @@ class SceneConfig(Frozen):
         for name, quantity in positive.items():
             if not bounds(quantity)[0] > 0:
                 raise ValueError(f"expected {name} above 0, found {bounds(quantity)[0]:g}")
+        self._check_together()
+        return self
+
+    def _check_together(self) -> None:
+        """Keys that each are right and cannot go together."""
+        directional = self.mics is not None and self.mics.pattern != ["omni"]
+        placed = (self.talkers.motion, self.talkers.facing_deg)
+        if self.measured is not None and (directional or any(v is not None for v in placed)):
+            raise ValueError(
+                "expected talkers.motion, talkers.facing_deg and mics.pattern in simulated rooms, "
+                "found them with a measured one"
+            )
         own = None if self.mics is None else self.mics.self_noise_db
         if self.snr_counts_mics and own is not None and -bounds(own)[1] <= bounds(self.snr_db)[1]:
             raise ValueError(
                 "expected mics.self_noise_db below -snr_db, where snr_counts_mics, "
                 f"found up to {bounds(own)[1]:g} with an SNR up to {bounds(self.snr_db)[1]:g}"
             )
-        return self
 
     @classmethod
     def load(cls, path: str | Path) -> SceneConfig:
@@ -187,7 +238,13 @@ class SceneConfig(Frozen):
             if value != BUILTIN
         }
         array = config.array.model_copy(update={"names": names})
-        return config.model_copy(update={"array": array, **files})
+        config = config.model_copy(update={"array": array, **files})
+        if config.measured is None:
+            return config
+        measured = {"responses": located(config.measured.responses)}
+        if str(config.measured.array).endswith((".yaml", ".yml")):
+            measured["array"] = located(str(config.measured.array))
+        return config.model_copy(update={"measured": config.measured.model_copy(update=measured)})
 
 
 def find_scene(name: str | Path) -> Path:

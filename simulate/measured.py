@@ -1,0 +1,140 @@
+"""Measured rooms: responses from recordings in place of a simulated room."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from simulate.decay import measure_rt60
+
+_AUDIO = (".flac", ".wav")
+_DIRECT_S = 0.0025  # the direct sound of a measured response is its first so many seconds
+
+
+class Response(NamedTuple):
+    """One file of measured responses, from one place to every microphone (channel)."""
+
+    path: str
+    room: str
+    n_mics: int
+
+
+@lru_cache(maxsize=8)
+def list_responses(path: str) -> tuple[Response, ...]:
+    """Responses of a jsonl manifest (records with `path`, and `room` or else the file's folder), of
+    a folder with FLAC and WAV files, or of one such file.
+
+    Raises ValueError when there are none, or a file or record cannot be read.
+    """
+    root = Path(path)
+    if root.suffix == ".jsonl" and root.is_file():
+        found = _manifest(root)
+    elif root.is_dir():
+        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _AUDIO)
+        found = [(p, str(p.parent)) for p in files]
+    else:
+        found = [(root, str(root.parent))]
+    if not found:
+        raise ValueError(f"expected measured responses (FLAC or WAV) in {root}, found none")
+    return tuple(Response(str(file), room, _info(file)) for file, room in found)
+
+
+def _manifest(manifest: Path) -> list[tuple[Path, str]]:
+    found = []
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+                file = manifest.parent / record["path"]
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                where = f"{manifest}, line {number}"
+                raise ValueError(f"{where}: expected a record with path, found {error!r}") from None
+            found.append((file, str(record.get("room") or file.parent)))
+    return found
+
+
+def _info(file: Path) -> int:
+    try:
+        return int(soundfile.info(file).channels)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise ValueError(f"expected a response that can be read, found {file} ({error})") from None
+
+
+def draw_room(
+    responses: tuple[Response, ...], n_sources: int, rng: np.random.Generator
+) -> list[Response]:
+    """All responses of one room and number of microphones, in random order.
+
+    Rooms with many responses are drawn more often. Raises ValueError when no room has `n_sources`.
+    """
+    rooms: dict[tuple[str, int], list[Response]] = {}
+    for response in responses:
+        rooms.setdefault((response.room, response.n_mics), []).append(response)
+    fit = [room for room in rooms.values() if len(room) >= n_sources]
+    if not fit:
+        most = max(len(room) for room in rooms.values())
+        raise ValueError(f"expected a room with {n_sources} responses, found at most {most}")
+    share = np.array([len(room) for room in fit], float)
+    room = fit[int(rng.choice(len(fit), p=share / share.sum()))]
+    return [room[i] for i in rng.permutation(len(room))]
+
+
+@lru_cache(maxsize=64)
+def read_response(path: str, fs: int) -> np.ndarray:
+    """The responses of one file at the rate `fs`, (mics, taps) float32."""
+    try:
+        x, rate = soundfile.read(path, dtype="float64", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise ValueError(f"expected a response that can be read, found {path} ({error})") from None
+    x = x if rate == fs else np.asarray(soxr.resample(x, rate, fs))
+    if not np.all(np.isfinite(x)) or not np.any(x, axis=0).all():
+        raise ValueError(f"expected a sound response in every channel, found another in {path}")
+    rir = x.T.astype(np.float32)
+    rir.setflags(write=False)
+    return rir
+
+
+def response_rt60(path: str, fs: int) -> float:
+    """RT60 of a measured response in seconds: T30, or T20 or T10 where noise hides the decay."""
+    rir = read_response(path, fs)[0]
+    for range_db in (30.0, 20.0, 10.0):
+        try:
+            return round(measure_rt60(rir, fs, range_db), 4)
+        except ValueError:
+            continue
+    raise ValueError(f"expected a response that decays, found {path}")
+
+
+def stack_responses(paths: list[str], fs: int) -> np.ndarray:
+    """Responses of several files, (files, mics, taps), the shorter ones padded with silence."""
+    read = [read_response(path, fs) for path in paths]
+    out = np.zeros((len(read), len(read[0]), max(r.shape[-1] for r in read)), np.float32)
+    for row, rir in zip(out, read, strict=True):
+        row[:, : rir.shape[-1]] = rir
+    return out
+
+
+def onset(rir: np.ndarray) -> np.ndarray:
+    """Sample at which each response (..., taps) begins: first within 20 dB of its peak (ISO 3382).
+
+    The result has the shape of rir without its last axis.
+    """
+    height = np.abs(rir)
+    return np.argmax(height >= 0.1 * height.max(axis=-1, keepdims=True), axis=-1)
+
+
+def first_part(rir: np.ndarray, seconds: float, fs: int) -> np.ndarray:
+    """The responses (..., taps) until `seconds` after their onsets, silent from there on."""
+    last = onset(rir) + seconds * fs
+    return rir * (np.arange(rir.shape[-1]) <= last[..., None])
+
+
+def direct_part(rir: np.ndarray, fs: int) -> np.ndarray:
+    """The first 2.5 ms of responses (..., taps), which is before most reflections."""
+    return first_part(rir, _DIRECT_S, fs)
