@@ -1,13 +1,10 @@
-"""Data sets on disk: each mixture a folder that is there whole or not at all, and one manifest."""
+"""Data sets on disk: every mixture from its own number, so that nothing else matters."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import shutil
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,17 +12,25 @@ import numpy as np
 import soundfile
 
 from simulate.arrays import load_array
+from simulate.recordings import RecordingError
 from simulate.render import Mixture, render
 from simulate.scene import Scene, sample_scene
 from simulate.scene_config import SceneConfig
+from simulate.shards import (
+    appearing,
+    claim,
+    folder_of,
+    missing,
+    with_listed_corpora,
+    write_manifest,
+    write_record,
+)
+from simulate.workers import for_each
 
 _MAX_FLAC_CHANNELS = 8
-_SHARD = 1000  # mixtures to a folder
 _FULL_SCALE = 2**23  # of 24-bit samples
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
-# glibc gives large blocks back at once and pays with page faults for the next ones: on a virtual
-# machine that took two thirds of the time. A worker keeps what it freed.
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+_BLOCK = 100  # mixtures planned in one go
+_DRAWS = 20  # of a mixture whose recordings cannot be read
 
 Progress = Callable[[int, int], None]
 
@@ -37,32 +42,77 @@ def write_dataset(
     seed: int = 0,
     jobs: int = 1,
     progress: Progress | None = None,
+    cluster: str | None = None,
 ) -> Path:
     """Make mixtures 0 to count - 1 of the data set `seed`; returns the manifest.jsonl.
 
     Files are 24-bit FLAC (WAV above eight channels), one folder a mixture. The bytes do not depend
-    on `jobs`. Mixtures that are there already are kept, so the same call completes a broken one.
+    on `jobs` or `cluster` (see `for_each`). Mixtures that are there already are kept, so the same
+    call completes a broken one. A mixture with a recording that cannot be read is drawn anew, and
+    its record names the recording under `unreadable`; one warning tells how many there are.
     progress: called with (done, count) as mixtures get done.
     Raises ValueError when the config cannot work, `out` holds another data set, or count or jobs is
     below 1.
     """
-    if count < 1 or jobs < 1:
-        raise ValueError(f"expected count >= 1 and jobs >= 1, found {count} and {jobs}")
     out = Path(out)
-    # What cannot work fails here, before anything is written.
-    for name in config.array.names:
-        load_array(name)
-    sample_scene(config, seed, 0)
-    _claim(out, config, seed)
-    missing = [i for i in range(count) if not (_folder(out, i) / "record.json").is_file()]
-    done = count - len(missing)
+    _check(config, count, seed, jobs)
+    claim(out, config, seed)
+    config = with_listed_corpora(out, config)
+    todo = missing(out, count)
+    done = count - len(todo)
     if progress:
         progress(done, count)
-    for _ in _map(partial(_make, config, out, seed), missing, jobs):
+    for _ in for_each(partial(_make, config, out, seed), todo, jobs, cluster):
         done += 1
         if progress:
             progress(done, count)
-    return _write_manifest(out, count)
+    manifest = write_manifest(out, count)
+    _tell_unreadable(manifest)
+    return manifest
+
+
+def plan_dataset(config: SceneConfig, count: int, seed: int = 0, jobs: int = 1) -> list[dict]:
+    """Records, without paths, of the mixtures that `write_dataset` would make; nothing is written.
+
+    Raises ValueError where `write_dataset` does.
+    """
+    _check(config, count, seed, jobs)
+    blocks = range(0, count, _BLOCK)
+    plan = partial(_plan, config, seed, count)
+    records = [record for block in for_each(plan, blocks, jobs) for record in block]
+    return sorted(records, key=lambda record: record["index"])
+
+
+def draw_mixture(config: SceneConfig, seed: int, index: int) -> tuple[Mixture, list[str]]:
+    """Render the mixture `index` of the data set `seed`: (mixture, recordings found unreadable).
+
+    A scene with an unreadable recording is drawn anew, each time from the next multiple of 2^64
+    above the seed: that is how often, not when or where, that decides.
+    Raises ValueError when twenty draws in a row cannot be read.
+    """
+    unreadable: list[str] = []
+    for attempt in range(_DRAWS):
+        scene = sample_scene(config, seed + (attempt << 64), index)
+        try:
+            return render(scene.model_copy(update={"seed": seed})), unreadable
+        except RecordingError as error:
+            unreadable.append(error.path)
+            last = error
+    raise ValueError(f"{last}, and {_DRAWS - 1} more draws with others like it")
+
+
+def _check(config: SceneConfig, count: int, seed: int, jobs: int) -> None:
+    """What cannot work fails here, before anything is written."""
+    if count < 1 or jobs < 1:
+        raise ValueError(f"expected count >= 1 and jobs >= 1, found {count} and {jobs}")
+    for name in config.array.names:
+        load_array(name)
+    sample_scene(config, seed, 0)
+
+
+def _plan(config: SceneConfig, seed: int, count: int, first: int) -> list[dict]:
+    indices = range(first, min(first + _BLOCK, count))
+    return [_record(sample_scene(config, seed, index), {}) for index in indices]
 
 
 def read_manifest(path: str | Path) -> Iterator[dict]:
@@ -97,36 +147,31 @@ def _inside(root: Path, value: str | list[str]) -> str | list[str]:
     return str(path)
 
 
-def _claim(out: Path, config: SceneConfig, seed: int) -> None:
-    """Note in the folder what is made there; refuse to mix two data sets in one folder."""
-    claim = json.dumps({"seed": seed, "scene": config.model_dump(mode="json")}, indent=1) + "\n"
-    note = out / "dataset.json"
-    if note.is_file():
-        if note.read_text(encoding="utf-8") != claim:
-            raise ValueError(f"expected {out} to hold this scene and seed, found another data set")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    _write_text(note, claim)
+def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
+    mixture, unreadable = draw_mixture(config, seed, index)
+    folder = folder_of(out, index)
+    with appearing(folder) as temporary:
+        paths = _write_audio(mixture, config, temporary)
+        prefix = folder.relative_to(out).as_posix()
+        record = _record(mixture.scene, {k: _under(prefix, v) for k, v in paths.items()})
+        write_record(temporary, record | ({"unreadable": unreadable} if unreadable else {}))
 
 
-def _folder(out: Path, index: int) -> Path:
-    return out / f"{index // _SHARD:04d}" / f"{index:07d}"
-
-
-def _make(config: SceneConfig, out: Path, seed: int, index: int) -> int:
-    """Render one mixture into a temporary folder, then give it its name in one step."""
-    scene = sample_scene(config, seed, index)
-    mixture = render(scene)
-    folder = _folder(out, index)
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    paths = _write_audio(mixture, config, temporary)
-    prefix = folder.relative_to(out).as_posix()
-    record = _record(scene, {k: _under(prefix, v) for k, v in paths.items()})
-    _write_text(temporary / "record.json", json.dumps(record) + "\n")
-    temporary.rename(folder)
-    return index
+def _tell_unreadable(manifest: Path) -> None:
+    """Warn once of all recordings of a data set that could not be read."""
+    drawn_anew, names = 0, set()
+    with manifest.open(encoding="utf-8") as lines:
+        for line in lines:
+            if '"unreadable": [' in line:
+                drawn_anew += 1
+                names |= set(json.loads(line)["unreadable"])
+    if names:
+        shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+        warnings.warn(
+            f"skipped recordings that cannot be read ({len(names)}): {shown}; mixtures drawn anew "
+            f"for it, and naming them in their records: {drawn_anew}",
+            stacklevel=3,
+        )
 
 
 def _under(prefix: str, value: str | list[str]) -> str | list[str]:
@@ -139,7 +184,7 @@ def _write_audio(mixture: Mixture, config: SceneConfig, folder: Path) -> dict[st
     paths: dict[str, str | list[str]] = {"mixture": _write(folder / "mixture", mixture.mixture, fs)}
     if "noise" in config.references:
         paths["noise"] = _write(folder / "noise", mixture.noise[mics], fs)
-    for name in ("early", "image"):
+    for name in ("early", "image", "direct"):
         if name in config.references:
             talkers = getattr(mixture, name)[:, mics]
             paths[name] = [_write(folder / f"{name}{k}", x, fs) for k, x in enumerate(talkers, 1)]
@@ -174,6 +219,8 @@ def _record(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
                 "position_m": list(source.position_m or ()),
                 "azimuth_deg": round(float((azimuth_deg + 180) % 360 - 180), 3),
                 "distance_m": round(float(np.linalg.norm(away)), 4),
+                "start_s": source.segments[0].at_s,
+                "end_s": round(source.segments[-1].at_s + source.segments[-1].seconds, 4),
             }
         )
     return {
@@ -194,41 +241,3 @@ def _record(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
         "noises": [n.kind for n in scene.noises],
         "talkers": talkers,
     }
-
-
-def _write_manifest(out: Path, count: int) -> Path:
-    lines = [(_folder(out, i) / "record.json").read_text(encoding="utf-8") for i in range(count)]
-    _write_text(out / "manifest.jsonl", "".join(lines))
-    return out / "manifest.jsonl"
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def _map(work: Callable[[int], int], indices: list[int], jobs: int) -> Iterator[int]:
-    """Apply `work` in this process or in `jobs` fresh ones, each with one thread."""
-    if jobs == 1 or len(indices) < 2:
-        yield from map(work, indices)
-        return
-    with _environment(dict.fromkeys(_ONE_THREAD, "1") | _KEEP_MEMORY):
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(min(jobs, len(indices))) as pool:
-            yield from pool.imap_unordered(work, indices, chunksize=1)
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Environment for the processes started inside, put back afterwards."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import soundfile
 
 import simulate.dataset
 from simulate import SceneConfig, load_array, read_manifest, render, sample_scene, write_dataset
+from simulate.dataset import plan_dataset
+from simulate.shards import appearing
 
 
 def tiny(**changes) -> SceneConfig:
@@ -64,6 +67,107 @@ def test_an_interrupted_run_is_completed_with_the_same_bytes(tmp_path, monkeypat
         "finished mixtures were made again"
     )
     assert digests(out) == digests(tmp_path / "whole")
+
+
+CORRUPT = {
+    "torn": lambda path: path.write_bytes(path.read_bytes()[:20_000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no sound": lambda path: path.write_text("<html>not found</html>"),
+    "missing": lambda path: path.unlink(),
+    "NaN": lambda path: soundfile.write(path, np.full(16_000, np.nan), 16_000, subtype="FLOAT"),
+}
+
+
+def speech_corpus(folder: Path) -> Path:
+    """A manifest of four recordings of a second."""
+    folder.mkdir()
+    x = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    lines = []
+    for k in range(4):
+        soundfile.write(folder / f"{k}.wav", x, 16_000, subtype="FLOAT")
+        lines.append(json.dumps({"path": f"{k}.wav", "seconds": 1, "speaker": f"s{k}"}))
+    (folder / "speech.jsonl").write_text("\n".join(lines))
+    return folder / "speech.jsonl"
+
+
+@pytest.mark.parametrize("how", CORRUPT)
+def test_a_corrupt_recording_is_skipped_and_told(tmp_path, how):
+    speech = speech_corpus(tmp_path / "corpus")
+    bad = speech.with_name("3.wav")
+    CORRUPT[how](bad)
+    with pytest.warns(UserWarning, match=r"cannot be read \(1\): .*3\.wav; .* records: \d"):
+        write_dataset(tiny(speech=str(speech), duration_s=0.9), tmp_path / "out", count=5, seed=1)
+    records = list(read_manifest(tmp_path / "out"))
+    assert len(records) == 5 and all(r["talkers"][0]["speaker"] != "s3" for r in records)
+    assert {path for r in records for path in r.get("unreadable", [])} == {str(bad)}
+
+
+def test_mixtures_without_the_corrupt_recording_stay_as_they_were(tmp_path):
+    speech = speech_corpus(tmp_path / "corpus")
+    config = tiny(speech=str(speech))
+    write_dataset(config, tmp_path / "sound", count=6, seed=1)
+    speech.with_name("3.wav").write_bytes(b"")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        write_dataset(config, tmp_path / "corrupt", count=6, seed=1)
+    sound, corrupt = (list(read_manifest(tmp_path / d)) for d in ("sound", "corrupt"))
+    same = [
+        Path(a["paths"]["mixture"]).read_bytes() == Path(b["paths"]["mixture"]).read_bytes()
+        for a, b in zip(sound, corrupt, strict=True)
+    ]
+    assert same == [a["talkers"][0]["speaker"] != "s3" for a in sound]
+    assert same == ["unreadable" not in b for b in corrupt]
+    assert True in same and False in same
+
+
+def test_nothing_but_corrupt_recordings_is_an_error(tmp_path):
+    speech = speech_corpus(tmp_path / "corpus")
+    for k in range(4):
+        speech.with_name(f"{k}.wav").unlink()
+    with pytest.raises(ValueError, match=r"expected a recording that can be read, found .*\.wav"):
+        write_dataset(tiny(speech=str(speech)), tmp_path / "out", count=1)
+
+
+def test_the_plan_is_what_is_made(tmp_path):
+    config = tiny(snr_db={"uniform": [0, 10]})
+    planned = json.loads(json.dumps(plan_dataset(config, count=3, seed=7)))
+    write_dataset(config, tmp_path, count=3, seed=7)
+    made = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert [p | {"paths": m["paths"]} for p, m in zip(planned, made, strict=True)] == made
+
+
+def test_a_folder_of_speech_is_listed_once_for_all_workers(tmp_path):
+    corpus = speech_corpus(tmp_path / "corpus").parent
+    (corpus / "speech.jsonl").unlink()
+    write_dataset(tiny(speech=str(corpus)), tmp_path / "out", count=1)
+    before = digests(tmp_path / "out")
+    assert len((tmp_path / "out" / "speech.jsonl").read_text().splitlines()) == 4
+    # What comes to the corpus later does not change what the folder holds.
+    shutil.copy(corpus / "0.wav", corpus / "4.wav")
+    write_dataset(tiny(speech=str(corpus)), tmp_path / "out", count=2)
+    assert before.items() - digests(tmp_path / "out").items() == {
+        ("manifest.jsonl", before["manifest.jsonl"])
+    }
+
+
+def test_a_process_that_outlives_its_killed_parent_changes_nothing(tmp_path):
+    folder = tmp_path / "0000001"
+    with appearing(folder) as mine:
+        with appearing(folder) as other:
+            (other / "record.json").write_text("other")
+        (mine / "record.json").write_text("mine")
+    assert (folder / "record.json").read_text() == "other"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_dask_cluster_gives_the_same_bytes(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    write_dataset(tiny(), tmp_path / "here", count=3, seed=5)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=":0"
+    ) as cluster:
+        address = cluster.scheduler_address
+        write_dataset(tiny(), tmp_path / "there", count=3, seed=5, cluster=address)
+    assert digests(tmp_path / "here") == digests(tmp_path / "there")
 
 
 def test_a_larger_data_set_begins_with_the_smaller_one(tmp_path):

@@ -1,0 +1,108 @@
+"""The folder of a data set: shards of mixtures, each of them there whole or not at all.
+
+    OUT/dataset.json              what is made here: seed and scene
+    OUT/0003/0003141/record.json  a mixture, its files beside it; 1000 to a shard
+    OUT/0003/.0003142.<id>.part   one being made; it gets its name in one step when it is whole
+    OUT/manifest.jsonl            all records, written when all are there
+
+Whatever is killed when, a name says that the thing is whole, and the same call makes the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from simulate.corpus import is_manifest, load_corpus, write_corpus
+from simulate.scene_config import SceneConfig
+
+_SHARD = 1000
+_RECORD = "record.json"
+
+
+def claim(out: Path, config: SceneConfig, seed: int) -> None:
+    """Note in the folder what is made there; refuse to mix two data sets in one folder."""
+    text = json.dumps({"seed": seed, "scene": config.model_dump(mode="json")}, indent=1) + "\n"
+    note = out / "dataset.json"
+    if note.is_file():
+        if note.read_text(encoding="utf-8") != text:
+            raise ValueError(f"expected {out} to hold this scene and seed, found another data set")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(note, text)
+
+
+def with_listed_corpora(out: Path, config: SceneConfig) -> SceneConfig:
+    """`config` with every corpus that takes long to read listed once, in a manifest in `out`.
+
+    Else each worker would go through all of its files; and a corpus that grows between two runs
+    would make another data set of the second.
+    """
+    listed = {}
+    for content in ("speech", "noise"):
+        corpus = getattr(config, content)
+        if not is_manifest(corpus):
+            manifest = out / f"{content}.jsonl"
+            if not manifest.is_file():
+                write_corpus(load_corpus(corpus), manifest)
+            listed[content] = str(manifest.resolve())
+    return config.model_copy(update=listed)
+
+
+def folder_of(out: Path, index: int) -> Path:
+    """Where the mixture `index` is."""
+    return out / f"{index // _SHARD:04d}" / f"{index:07d}"
+
+
+def missing(out: Path, count: int) -> list[int]:
+    """Those of the first `count` mixtures that are not there."""
+    return [i for i in range(count) if not _is_whole(folder_of(out, i))]
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` in one step; on failure nothing is left.
+
+    Its name is its own, so that a process that outlives its killed parent cannot write into what a
+    later one makes.
+    """
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(folder)
+    except OSError:
+        # Another run was first; what it made has the same bytes.
+        if not _is_whole(folder):
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_record(folder: Path, record: dict) -> None:
+    """Write the record of the mixture in `folder`."""
+    write_text(folder / _RECORD, json.dumps(record) + "\n")
+
+
+def write_manifest(out: Path, count: int) -> Path:
+    """Join the records of the first `count` mixtures; clear away what killed runs left."""
+    lines = [(folder_of(out, i) / _RECORD).read_text(encoding="utf-8") for i in range(count)]
+    write_text(out / "manifest.jsonl", "".join(lines))
+    for torn in out.glob("[0-9]*/.*.part"):
+        shutil.rmtree(torn, ignore_errors=True)
+    return out / "manifest.jsonl"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears complete under its name."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / _RECORD).is_file()

@@ -1,0 +1,123 @@
+"""One piece of work for every index: in this process, in several, or on a Dask cluster.
+
+Several processes of one machine need no package beside the standard library and start in half a
+second, so Dask is for more than one machine. The work decides by its index alone what it does, so
+that it does not matter where, when and in what order that is.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+Work = Callable[[int], T]
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
+# glibc gives large blocks back at once and pays with page faults for the next ones: on a virtual
+# machine that took two thirds of the time. A worker keeps what it freed.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+_AHEAD = 1000  # tasks a cluster holds at most: a million at once would only fill its memory
+_CONNECT_S = 20
+_ALONE = threading.Lock()
+
+
+def for_each(
+    work: Work[T], indices: Sequence[int], jobs: int = 1, cluster: str | None = None
+) -> Iterator[T]:
+    """Results of `work` for all indices, as they get done and so in any order.
+
+    jobs: processes to start here, each with one thread; 1 works in this process.
+    cluster: address of a Dask scheduler (`tcp://host:8786`) or its scheduler file, instead of jobs.
+    Its workers see the same files under the same names and have this package installed.
+    Raises what the work raises; ChildProcessError when a process is killed from outside, OSError
+    when the cluster does not answer, ImportError without Dask.
+    """
+    if cluster is not None:
+        return _on_cluster(work, indices, cluster)
+    if jobs == 1 or len(indices) < 2:
+        return map(work, indices)
+    return _in_processes(work, indices, min(jobs, len(indices)))
+
+
+def _in_processes(work: Work[T], indices: Sequence[int], jobs: int) -> Iterator[T]:
+    context = multiprocessing.get_context("spawn")
+    left = iter(indices)
+    with (
+        _environment(dict.fromkeys(_ONE_THREAD, "1") | _KEEP_MEMORY),
+        ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool,
+    ):
+        try:
+            running = {pool.submit(work, index) for index in islice(left, 2 * jobs)}
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(work, index) for index in islice(left, len(done))}
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                "a worker process was killed, perhaps for memory; "
+                "the same command goes on from here, with fewer --jobs if need be"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is killed; it would wait forever."""
+    parent = multiprocessing.parent_process()
+
+    def end() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _on_cluster(work: Work[T], indices: Sequence[int], address: str) -> Iterator[T]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise ImportError("expected Dask for a cluster: pip install 'clearbeam[cluster]'") from None
+    where = {"scheduler_file" if Path(address).is_file() else "address": address}
+    task, left = partial(_alone, work), iter(indices)
+    with Client(**where, timeout=_CONNECT_S, set_as_default=False) as client:
+
+        def submit(n: int) -> list:
+            return [client.submit(task, index, pure=False) for index in islice(left, n)]
+
+        running = as_completed(submit(_AHEAD), loop=client.loop)
+        for future in running:
+            running.update(submit(1))
+            yield future.result()
+
+
+def _alone(work: Work[T], index: int) -> T:
+    """One at a time: settings of pyroomacoustics are global to a process, and threads share it."""
+    with _ALONE:
+        return work(index)
+
+
+@contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    """Environment for the processes started inside, put back afterwards."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
