@@ -101,14 +101,21 @@ def read_response(path: str, fs: int) -> np.ndarray:
 
 
 def response_rt60(path: str, fs: int) -> float:
-    """RT60 of a measured response in seconds: T30, or T20 or T10 where noise hides the decay."""
-    rir = read_response(path, fs)[0]
+    """RT60 of a measured response in seconds, as `robust_rt60`; ValueError when it has none."""
+    rt60_s = robust_rt60(read_response(path, fs)[0], fs)
+    if rt60_s is None:
+        raise ValueError(f"expected a response that decays, found {path}")
+    return rt60_s
+
+
+def robust_rt60(rir: np.ndarray, fs: int) -> float | None:
+    """RT60 of a response (taps,) in seconds: T30, or T20 or T10 where noise hides the decay."""
     for range_db in (30.0, 20.0, 10.0):
         try:
             return round(measure_rt60(rir, fs, range_db), 4)
         except ValueError:
             continue
-    raise ValueError(f"expected a response that decays, found {path}")
+    return None
 
 
 def stack_responses(paths: list[str], fs: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from simulate.measured import stack_responses
+from simulate.measured import robust_rt60, stack_responses
 from simulate.mics import capsules, clip, through_mics
 from simulate.noise import decorrelated_noise, diffuse_noise
 from simulate.responses import Responses, moving_images, scene_responses
@@ -26,7 +26,8 @@ class Mixture:
     all of the room, with the direct path and the first `early_ms` after it, and with the direct
     path alone; dry (talkers, samples): as recorded, with the same gain as the rest; self_noise
     (mics, samples): the part of `noise` that the microphones make themselves. What a clipping
-    microphone adds is noise too. All float64; what is heard stays within full scale.
+    microphone adds is noise too; measured_rt60_s: of the first talker's response at microphone 0,
+    None for one that does not decay. All float64; what is heard stays within full scale.
     """
 
     mixture: np.ndarray
@@ -38,6 +39,7 @@ class Mixture:
     dry: np.ndarray
     fs: int
     scene: Scene
+    measured_rt60_s: float | None
 
 
 def render(scene: Scene) -> Mixture:
@@ -60,7 +62,8 @@ def render(scene: Scene) -> Mixture:
         talkers = {name: x * levels[:, None, None] for name, x in talkers.items()}
     own = _self_noise(scene, _power(talkers["image"][:, 0].sum(0)), rng)
     noise = noise * _noise_gain(scene, talkers["image"][:, 0].sum(0), noise[0], own[0]) + own
-    return _at_level(scene, talkers | {"noise": noise, "self_noise": own}, dry)
+    rt60_s = robust_rt60(responses.image[0, 0], scene.fs)
+    return _at_level(scene, talkers | {"noise": noise, "self_noise": own}, dry, rt60_s)
 
 
 def _images(dry: np.ndarray, responses: Responses) -> dict[str, np.ndarray]:
@@ -132,7 +135,9 @@ def _noise_part(
     return _convolve(one_channel, next(responses))
 
 
-def _at_level(scene: Scene, parts: dict[str, np.ndarray], dry: np.ndarray) -> Mixture:
+def _at_level(
+    scene: Scene, parts: dict[str, np.ndarray], dry: np.ndarray, rt60_s: float | None
+) -> Mixture:
     """The mixture at the scene's level; parts: image, early, direct, noise, self_noise."""
     mixture = parts["image"].sum(axis=0) + parts["noise"]
     if scene.mics is not None:
@@ -143,7 +148,14 @@ def _at_level(scene: Scene, parts: dict[str, np.ndarray], dry: np.ndarray) -> Mi
     parts = {name: x * gain for name, x in parts.items()}
     # Summed after scaling, so that the parts add up to the last bit.
     mixture = parts["image"].sum(axis=0) + parts["noise"]
-    return Mixture(mixture=mixture, dry=dry * gain, fs=scene.fs, scene=scene, **parts)
+    return Mixture(
+        mixture=mixture,
+        dry=dry * gain,
+        fs=scene.fs,
+        scene=scene,
+        measured_rt60_s=rt60_s,
+        **parts,
+    )
 
 
 def _convolve(x: np.ndarray, h: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simulate.arrays import ArrayGeometry, load_array
-from simulate.corpus import load_corpus
+from simulate.corpus import BUILTIN, Utterance, load_corpus
 from simulate.measured import Response, draw_room, list_responses, response_rt60
 from simulate.mics import Mic, draw_mics
 from simulate.motion import Waypoint, draw_path
@@ -24,13 +24,15 @@ from simulate.scene_config import (
     SceneConfig,
     TalkerConfig,
 )
+from simulate.synthetic import APPLIANCE_KINDS
 from simulate.timeline import Segment, noise_segments, speech_segments
 from simulate.voice import Direction, facing
 
 _ATTEMPTS = 200
+_APPLIANCES = [Utterance(f"{BUILTIN}:{kind}", 60.0, kind=kind) for kind in APPLIANCE_KINDS]
 _MAX_DIFFUSE = 12  # measured places that together make a diffuse field
 
-NoiseKind = Literal["diffuse", "point", "babble"]
+NoiseKind = Literal["diffuse", "point", "babble", "appliance"]
 
 
 class Source(Frozen):
@@ -42,7 +44,7 @@ class Source(Frozen):
     of the array), several to make a diffuse field of.
     """
 
-    kind: Literal["talker", "diffuse", "point", "babble"]
+    kind: Literal["talker", "diffuse", "point", "babble", "appliance"]
     position_m: tuple[float, float, float] | None
     segments: list[Segment]
     level_db: float = 0.0
@@ -246,6 +248,7 @@ def _draw_noises(
     mix = config.noise_mix
     named: list[tuple[NoiseKind, NoisePart | None]]
     named = [("diffuse", mix.diffuse), ("point", mix.point), ("babble", mix.babble)]
+    named.append(("appliance", mix.appliance))
     parts = [(kind, part) for kind, part in named if part is not None]
     heard = [(kind, part) for kind, part in parts if rng.random() < part.probability]
     return [
@@ -273,7 +276,9 @@ def _draw_part(
             corpus = load_corpus(config.speech, config.split, "speech")
             segments = speech_segments(corpus, duration_s, config.talkers.silence_s, rng)[0]
         else:
-            corpus = load_corpus(config.noise, config.split, "noise")
+            corpus = _APPLIANCES
+            if kind != "appliance":
+                corpus = load_corpus(config.noise, config.split, "noise")
             segments = noise_segments(corpus, duration_s, rng)
         field = part.field if isinstance(part, DiffusePart) else "spherical"
         sources.append(

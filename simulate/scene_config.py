@@ -150,11 +150,15 @@ class DiffusePart(NoisePart):
 
 
 class NoiseMix(Frozen):
-    """diffuse: from everywhere; point: at a place in the room; babble: talkers around the room."""
+    """diffuse: from everywhere; point: at a place in the room; babble: talkers around the room.
+
+    appliance: made by rule, and at a place too: a fridge, a vacuum cleaner and others.
+    """
 
     diffuse: DiffusePart | None = DiffusePart()
     point: NoisePart | None = None
     babble: NoisePart | None = None
+    appliance: NoisePart | None = None
 
 
 class SceneConfig(Frozen):
@@ -190,8 +194,7 @@ class SceneConfig(Frozen):
 
     @model_validator(mode="after")
     def _sensible(self) -> SceneConfig:
-        mix = self.noise_mix
-        if mix.diffuse is None and mix.point is None and mix.babble is None:
+        if all(part is None for _, part in self.noise_mix):
             raise ValueError("expected at least one part in noise_mix, found none")
         positive = {f"room.{name}": quantity for name, quantity in self.room}
         positive["talkers.count"] = self.talkers.count

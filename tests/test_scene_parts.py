@@ -7,6 +7,7 @@ from scipy.signal import butter, csd, sosfilt, welch
 from simulate import Scene, SceneConfig, render, sample_scene
 from simulate.noise import diffuse_coherence, diffuse_noise
 from simulate.rooms import room_impulse_responses
+from simulate.synthetic import APPLIANCE_KINDS, SYNTHETIC_KINDS, synthetic_noise
 from simulate.voice import facing, mouths
 
 FS = 16000
@@ -98,3 +99,38 @@ def test_the_field_of_a_config_reaches_the_mixture():
     spherical = drawn.noises[0].model_copy(update={"field": "spherical"})
     other = drawn.model_copy(update={"noises": [spherical]})
     assert np.abs(render(drawn).noise - render(other).noise).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", APPLIANCE_KINDS)
+def test_appliances_have_unit_power_and_repeat(kind):
+    first, again, other = (
+        synthetic_noise(kind, FS, FS, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.mean(first**2) == pytest.approx(1) and np.abs(first - other).max() > 0.1
+
+
+def test_appliances_sound_different():
+    level = []
+    for kind in APPLIANCE_KINDS:
+        power = welch(synthetic_noise(kind, 4 * FS, FS, np.random.default_rng(0)), FS)[1]
+        level.append(10 * np.log10(power / power.sum()))
+    apart = [np.abs(a - b).mean() for i, a in enumerate(level) for b in level[:i]]
+    assert min(apart) > 2
+
+
+def test_appliances_stand_somewhere_and_are_no_part_of_other_noises():
+    kinds = set()
+    for index in range(12):
+        drawn = scene(index, noise_mix={"diffuse": {}, "appliance": {}})
+        field, appliance = drawn.noises
+        assert field.position_m is None and appliance.position_m is not None
+        kinds.add(appliance.segments[0].path.removeprefix("builtin:"))
+        assert field.segments[0].path.removeprefix("builtin:") in SYNTHETIC_KINDS
+    assert kinds <= set(APPLIANCE_KINDS) and len(kinds) > 2
+    assert np.all(np.isfinite(render(drawn).mixture))
+
+
+def test_the_measured_rt60_is_near_the_requested_one():
+    rt60_s = [render(scene(index, room={"rt60_s": 0.3})).measured_rt60_s for index in range(4)]
+    assert np.median(rt60_s) == pytest.approx(0.3, rel=0.1)
