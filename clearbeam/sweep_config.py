@@ -1,0 +1,128 @@
+"""What a sweep may say: a scene, what is changed in it, and the grid of values to go through."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from simulate.arrays import ArrayGeometry
+from simulate.config import config_dir, nearest, read_yaml, validate
+from simulate.scene_config import SceneConfig, find_scene
+
+_CIRCLE = ("circle.mics", "circle.diameter_m")
+
+Values = Annotated[list[Any], Field(min_length=1)]
+
+
+class SweepConfig(BaseModel):
+    """An experiment: every system on `count` mixtures at every point of a grid.
+
+    scene: name or path of a scene. set: values for its keys, dotted (`room.rt60_s`). grid: for each
+    dotted key the values to go through. `circle.mics` and `circle.diameter_m`, used together, put
+    microphones evenly on a circle. systems, metrics: as in `clearbeam evaluate`; by default all
+    metrics. count, seed: mixtures of each point; points share the seed, so that all else is equal.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scene: str
+    set: dict[str, Any] = Field(default_factory=dict)
+    grid: Annotated[dict[str, Values], Field(min_length=1)]
+    systems: Annotated[list[str], Field(min_length=1)]
+    metrics: list[str] | None = None
+    count: int = Field(10, ge=1)
+    seed: int = Field(0, ge=0)
+
+    @classmethod
+    def load(cls, path: str | Path) -> SweepConfig:
+        """Read a sweep YAML by path or shipped name; a scene's path in it is relative to it.
+
+        Raises ValueError, in one line, for an unknown name or a file that does not fit.
+        """
+        path = _find_sweep(path)
+        config = read_yaml(path, cls)
+        if config.scene.endswith((".yaml", ".yml")):
+            return config.model_copy(update={"scene": str((path.parent / config.scene).resolve())})
+        return config
+
+    def points(self) -> list[dict[str, Any]]:
+        """Every combination of the grid's values, by key; the last key changes fastest."""
+        combinations = itertools.product(*self.grid.values())
+        return [dict(zip(self.grid, values, strict=True)) for values in combinations]
+
+    def scene_at(self, point: Mapping[str, Any], arrays: Path) -> SceneConfig:
+        """The scene at a point; arrays made for it are written as YAML into the folder `arrays`.
+
+        Raises ValueError for a key that a scene does not have, naming the nearest one, and for a
+        value that does not fit.
+        """
+        changes = {**self.set, **point}
+        circle = {key: changes.pop(key) for key in list(changes) if key.startswith("circle.")}
+        data = SceneConfig.load(find_scene(self.scene)).model_dump(mode="json")
+        if circle and "array.names" in changes:
+            raise ValueError("expected either array.names or circle.* in a sweep, found both")
+        if circle:
+            data["array"] |= {"names": [str(_circle(circle, arrays))], "random": None}
+        for key, value in changes.items():
+            _put(data, key, value)
+        # Early images are what is scored; more would only fill the disk.
+        data["references"] = ["early"]
+        return validate(data, SceneConfig, f"sweep of {self.scene}")
+
+
+def _find_sweep(name: str | Path) -> Path:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    shipped = {p.stem: p for p in sorted(config_dir("sweeps").glob("*.yaml"))}
+    if str(name) not in shipped:
+        raise ValueError(f"unknown sweep {name}: {nearest(str(name), list(shipped))}")
+    return shipped[str(name)]
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; what is on the way but not there is made, and judged with the scene."""
+    *path, last = key.split(".")
+    for name in path:
+        inner = data.get(name)
+        data[name] = dict(inner) if isinstance(inner, dict) else {}
+        data = data[name]
+    was_names = isinstance(data.get(last), list) and isinstance(value, str)
+    data[last] = [value] if was_names else copy.deepcopy(value)
+
+
+def _circle(values: Mapping[str, Any], arrays: Path) -> Path:
+    """Write the array YAML of microphones evenly on a circle; two are a pair at that distance."""
+    for key in values:
+        if key not in _CIRCLE:
+            raise ValueError(f"unknown key {key}: {nearest(key, list(_CIRCLE))}")
+    if len(values) < len(_CIRCLE):
+        raise ValueError(f"expected {' and '.join(_CIRCLE)}, found only {next(iter(values))}")
+    n_mics, diameter_m = (values[key] for key in _CIRCLE)
+    if not isinstance(n_mics, int) or n_mics < 1:
+        raise ValueError(f"expected circle.mics to be a number of microphones, found {n_mics}")
+    if not isinstance(diameter_m, (int, float)) or not diameter_m > 0:
+        raise ValueError(f"expected circle.diameter_m above 0 metres, found {diameter_m}")
+    angle = 2 * np.pi * np.arange(n_mics) / n_mics
+    xy = (diameter_m / 2 * np.stack([np.cos(angle), np.sin(angle)], axis=1)).round(6).tolist()
+    name = f"circle_{n_mics}mic_{diameter_m * 1000:g}mm"
+    array = ArrayGeometry(name=name, positions_m=[(x, y, 0.0) for x, y in xy])
+    path = arrays.resolve() / f"{name}.yaml"
+    arrays.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(array.model_dump(mode="json"), sort_keys=False)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def plain(value: Any) -> float | int | str:
+    """A value of the grid as one cell of a table: a distribution as JSON."""
+    return value if isinstance(value, (int, float, str)) else json.dumps(value)

@@ -1,0 +1,257 @@
+"""Sweeps: every point of the grid is simulated as asked, scored once, and summed up rightly."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from cli import refused, run
+
+from clearbeam import evaluate, systems
+from clearbeam.ledger import Row
+from clearbeam.report import Column, Report
+from clearbeam.scores import Score, Speed
+from clearbeam.sweep import run_sweep
+from clearbeam.sweep_config import SweepConfig
+from clearbeam.sweep_plots import plot_sweep
+from clearbeam.sweep_table import SweepTable
+from simulate import read_manifest, sample_scene
+from simulate.config import config_dir
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+SMALL = {
+    "scene": "quickstart",
+    "set": {"duration_s": 1, "room.rt60_s": 0.25, "array.names": "laptop_2mic"},
+    "grid": {"snr_db": [0, 10], "talkers.distance_m": [1, 2]},
+    "systems": ["noisy", "oracle-mvdr"],
+    "metrics": ["si_sdr", "si_sdri"],
+    "count": 2,
+}
+
+
+def small(**changes) -> SweepConfig:
+    return SweepConfig.model_validate(SMALL | changes)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep that was run: its table and its folder."""
+    out = tmp_path_factory.mktemp("sweep")
+    return run_sweep(small(), out), out
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list[str]:
+    """The clips that the system `counting` was run on; it fails where `counted` holds "stop"."""
+    calls: list[str] = []
+
+    def counting(mixture, clip):
+        if len(calls) > 2 and calls[0] == "stop":
+            raise OSError("the power failed")
+        if clip.seconds > evaluate.WARM_UP_S:
+            calls.append(clip.name)
+        return mixture[-1]
+
+    monkeypatch.setitem(systems.BEAMS, "counting", counting)
+    return calls
+
+
+def test_the_table_is_tidy_and_the_same_in_csv_and_parquet(swept):
+    _, out = swept
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 2 * 2 * 2  # points, mixtures, systems, metrics
+    assert list(rows[0]) == [
+        "snr_db", "talkers.distance_m", "mixture", "system", "metric", "value",
+    ]  # fmt: skip
+    columns = parquet.read_table(out / "results.parquet").to_pydict()
+    assert columns["value"] == pytest.approx([float(row["value"]) for row in rows])
+    for name in ("mixture", "system", "metric"):
+        assert columns[name] == [row[name] for row in rows]
+    assert {(type(v), v) for v in columns["snr_db"]} == {(int, 0), (int, 10)}
+
+
+def test_every_point_is_what_the_grid_says_and_all_else_is_equal(swept):
+    table, _ = swept
+    assert table.points == ((0, 1), (0, 2), (10, 1), (10, 2))
+    for point, report in zip(table.points, table.reports, strict=True):
+        records = list(read_manifest(report.dataset))
+        assert {r["snr_db"] for r in records} == {point[0]}
+        assert [r["talkers"][0]["distance_m"] for r in records] == pytest.approx([point[1]] * 2)
+        assert {r["array"]["name"] for r in records} == {"laptop_2mic"}
+        mixture, _ = soundfile.read(records[0]["paths"]["mixture"])
+        assert mixture.shape == (16000, 2)
+    first = [next(read_manifest(table.reports[k].dataset)) for k in (0, 2)]
+    assert first[0]["mics_m"] == first[1]["mics_m"], "points are compared in equal rooms"
+    noisy = [table.score("noisy", "si_sdr", {"snr_db": v}).mean for v in (0, 10)]
+    assert noisy[1] > noisy[0] + 3
+
+
+def test_the_summary_has_means_intervals_and_paired_gains(swept):
+    table, out = swept
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 2 * 2
+    for row in rows:
+        at = {"snr_db": int(row["snr_db"]), "talkers.distance_m": int(row["talkers.distance_m"])}
+        report = table.reports[table.points.index(tuple(at.values()))]
+        score = report.score(row["system"], row["metric"])
+        found = tuple(float(row[name]) for name in ("mean", "low", "high"))
+        assert found == pytest.approx((score.mean, *score.interval()))
+        gain = report.gain(row["system"], row["metric"])
+        assert float(row["gain_mean"]) == pytest.approx(gain.mean)
+        assert row["count"] == "2" and row["undefined"] == "0"
+
+
+def test_pictures_are_drawn_for_every_metric(swept):
+    _, out = swept
+    assert {path.name for path in (out / "plots").iterdir()} == {
+        "lines_si_sdr.png", "heat_si_sdr.png", "lines_si_sdri.png", "heat_si_sdri.png",
+    }  # fmt: skip
+
+
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(tmp_path, counted):
+    longer = SMALL["set"] | {"duration_s": 1.2}
+    config = small(set=longer, grid={"snr_db": [0, 10]}, systems=["counting"])
+    counted.append("stop")
+    with pytest.raises(RuntimeError, match="counting failed on clip"):
+        run_sweep(config, tmp_path)
+    assert len(counted) == 1 + 2 and not (tmp_path / "results.csv").exists()
+    counted.clear()
+    table = run_sweep(config, tmp_path)
+    assert len(counted) == 2, "the first point was done"
+    results = (tmp_path / "results.csv").read_bytes()
+    counted.clear()
+    assert run_sweep(config, tmp_path).reports == table.reports
+    assert counted == [] and (tmp_path / "results.csv").read_bytes() == results
+
+
+def test_a_grid_that_grows_keeps_the_points_it_had(swept, tmp_path):
+    table, out = swept
+    copied = tmp_path / "grown"
+    shutil.copytree(out, copied)
+    datasets = {p: p.stat().st_mtime_ns for p in copied.glob("points/*/0000/*")}
+    grown = run_sweep(small(grid={"snr_db": [0, 5], "talkers.distance_m": [1]}), copied)
+    assert len(list(copied.glob("points/*"))) == 4 + 1
+    assert all(p.stat().st_mtime_ns == mtime for p, mtime in datasets.items())
+    assert grown.reports[0].score("noisy", "si_sdr").values == (
+        table.reports[0].score("noisy", "si_sdr").values
+    )
+
+
+# ------------------------------------------------------------------------------- scores, by hand
+
+
+def made_up(values: dict[float, tuple[float, ...]]) -> SweepTable:
+    """A sweep over one key whose values give one system's scores; the baseline has 0."""
+    reports = []
+    for scores in values.values():
+        rows = [Row(f"c{i}", "ours", {"m": v}, Speed()) for i, v in enumerate(scores)]
+        rows += [Row(f"c{i}", "noisy", {"m": 0.0}, Speed()) for i in range(len(scores))]
+        conditions = {f"c{i}": {} for i in range(len(scores))}
+        column = (Column("m", "M", 2),)
+        args = ("d", "enhance", column, ("noisy", "ours"), "noisy", tuple(rows), conditions)
+        reports.append(Report(*args))
+    return SweepTable(("key",), tuple((v,) for v in values), tuple(reports))
+
+
+def test_points_in_common_mixtures_are_no_more_certain_than_the_mixtures():
+    one = (1.0, 2.0, 4.0, 9.0)
+    table = made_up({k: one for k in range(5)})
+    expected = Score(("c0", "c1", "c2", "c3"), one).interval()
+    assert table.score("ours", "m").interval() == expected
+    assert table.score("ours", "m", {"key": 3}).interval() == expected
+    assert table.score("ours", "m").count == 4
+
+
+def test_an_undefined_score_leaves_the_mean_of_the_others():
+    table = made_up({0: (1.0, math.nan), 1: (3.0, 5.0)})
+    assert table.score("ours", "m").values == (2.0, 5.0)
+    assert table.score("ours", "m", {"key": 0}).undefined == 1
+    assert table.gain("ours", "m", {"key": 1}).mean == 4.0
+
+
+def test_values_that_are_no_numbers_can_be_drawn_and_written(tmp_path):
+    table = made_up({"circle": (1.0, math.nan), '{"uniform": [0, 1]}': (3.0, 5.0)})
+    table.write(tmp_path)
+    assert [p.name for p in plot_sweep(table, tmp_path)] == ["lines_m.png"]
+    values = parquet.read_table(tmp_path / "results.parquet").to_pydict()["value"]
+    assert values[:2] == [1.0, None]
+    assert (tmp_path / "results.csv").read_text().splitlines()[2] == "circle,c1,ours,m,"
+
+
+# ---------------------------------------------------------------------------------- what it may say
+
+
+def test_microphones_on_a_circle_are_where_they_should_be(tmp_path):
+    config = small(set={}, grid={"circle.mics": [2, 6], "circle.diameter_m": [0.1]})
+    for point in config.points():
+        scene = sample_scene(config.scene_at(point, tmp_path), 0, 0)
+        p = scene.array.as_array()
+        assert len(p) == point["circle.mics"]
+        np.testing.assert_allclose(np.linalg.norm(p, axis=1), 0.05, atol=1e-6)
+        assert scene.array.aperture_m() == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": {"room.rt60": [1]}}, "unknown key room.rt60: did you mean rt60_s"),
+        ({"grid": {"rooms.rt60_s": [1]}}, "unknown key rooms: did you mean room"),
+        ({"set": {"snr": 3}}, "unknown key snr: did you mean snr_db"),
+        (
+            {"set": {}, "grid": {"circle.mic": [3]}},
+            "unknown key circle.mic: did you mean circle.mics",
+        ),
+        ({"set": {}, "grid": {"circle.mics": [3]}}, "expected circle.mics and circle.diameter_m"),
+        (
+            {"grid": {"circle.mics": [3], "circle.diameter_m": [0.1]}},
+            "either array.names or circle",
+        ),
+        (
+            {"set": {}, "grid": {"circle.mics": [3], "circle.diameter_m": [0]}},
+            "circle.diameter_m above 0",
+        ),
+        ({"grid": {"snr_db": ["loud"]}}, "snr_db"),
+        ({"grid": {"array.names": ["circular_6mics"]}}, "did you mean circular_6mic"),
+        ({"grid": {}}, "grid"),
+        ({"grid": {"snr_db": []}}, "grid.snr_db"),
+        ({"gird": {"snr_db": [1]}}, "unknown key gird: did you mean grid"),
+        ({"systems": ["oracle"]}, "did you mean oracle-mvdr"),
+        ({"metrics": ["sisdr"]}, "expected metrics among"),
+        ({"scene": "quikstart"}, "unknown scene quikstart: did you mean quickstart"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_made(tmp_path, changes, message):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(json.dumps(SMALL | changes))
+    refused(message, "sweep", file, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_shipped_sweeps_fit_at_every_point(tmp_path):
+    shipped = {path.stem for path in config_dir("sweeps").glob("*.yaml")}
+    assert shipped == {"aperture_mics_rt60", "distance_snr"}
+    for name in shipped:
+        config = SweepConfig.load(name)
+        for point in config.points():
+            sample_scene(config.scene_at(point, tmp_path), config.seed, 0)
+        for system in config.systems:
+            systems.check_system(system)
+
+
+def test_the_command_shows_scores_by_key_and_where_the_table_is(swept, tmp_path):
+    table, out = swept
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps(SMALL))
+    result = run("sweep", file, "--out", out)
+    assert result.exit_code == 0, result.output
+    mean = table.score("oracle-mvdr", "si_sdr", {"snr_db": 10}).mean
+    assert "by snr_db" in result.stdout and f"{mean:.2f} ±" in result.stdout
+    assert result.stdout.rstrip().endswith("results.parquet")
