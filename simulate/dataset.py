@@ -15,7 +15,7 @@ from simulate.arrays import load_array
 from simulate.recordings import RecordingError
 from simulate.render import Mixture, render
 from simulate.scene import Scene, sample_scene
-from simulate.scene_config import SceneConfig
+from simulate.scene_config import Frozen, SceneConfig
 from simulate.shards import (
     appearing,
     claim,
@@ -206,10 +206,13 @@ def _record(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
     """What a reader of the manifest learns of a mixture.
 
     `array.positions_m` and `azimuth_deg` are in the array's own axes, ready for steering; every
-    other position is in the room's. Distances are from the array's origin.
+    other position is in the room's. Distances are from the array's origin. In a measured room
+    azimuth and distance are None: they are not known. A walk, a facing direction, a level of its
+    own, responses and microphones that are not ideal are told where there are any.
     """
     talkers = []
     for source in scene.talkers:
+        measured = bool(source.responses)
         away = np.asarray(source.position_m) - np.asarray(scene.origin_m)
         azimuth_deg = np.degrees(np.arctan2(away[1], away[0])) - scene.rotation_deg
         talkers.append(
@@ -217,10 +220,11 @@ def _record(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
                 "speaker": source.speaker,
                 "text": source.text,
                 "position_m": list(source.position_m or ()),
-                "azimuth_deg": round(float((azimuth_deg + 180) % 360 - 180), 3),
-                "distance_m": round(float(np.linalg.norm(away)), 4),
+                "azimuth_deg": None if measured else _wrapped(azimuth_deg),
+                "distance_m": None if measured else round(float(np.linalg.norm(away)), 4),
                 "start_s": source.segments[0].at_s,
                 "end_s": round(source.segments[-1].at_s + source.segments[-1].seconds, 4),
+                **_told(source, {"path", "facing", "sir_db", "responses"}),
             }
         )
     return {
@@ -240,4 +244,14 @@ def _record(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
         "method": scene.method,
         "noises": [n.kind for n in scene.noises],
         "talkers": talkers,
+        **_told(scene, {"mics", "self_noise_db", "snr_counts_mics"}),
     }
+
+
+def _wrapped(angle_deg: float) -> float:
+    return round(float((angle_deg + 180) % 360 - 180), 3)
+
+
+def _told(model: Frozen, names: set[str]) -> dict:
+    """Those of the fields that are not as they are by default, as plain data."""
+    return model.model_dump(mode="json", include=names, exclude_defaults=True)
