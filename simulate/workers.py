@@ -39,7 +39,7 @@ def for_each(
     jobs: processes to start here, each with one thread; 1 works in this process.
     cluster: address of a Dask scheduler (`tcp://host:8786`) or its scheduler file, instead of jobs.
     Its workers see the same files under the same names and have this package installed.
-    Raises what the work raises; ChildProcessError when a process is killed from outside, OSError
+    Raises what the work raises; ChildProcessError when a process dies, OSError
     when the cluster does not answer, ImportError without Dask.
     """
     if cluster is not None:
@@ -65,7 +65,7 @@ def _in_processes(work: Work[T], indices: Sequence[int], jobs: int) -> Iterator[
                     yield future.result()
         except BrokenProcessPool:
             raise ChildProcessError(
-                "a worker process was killed, perhaps for memory; "
+                "a worker process died, perhaps killed for memory; "
                 "the same command goes on from here, with fewer --jobs if need be"
             ) from None
         finally:

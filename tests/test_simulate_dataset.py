@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import simulate.dataset
 from simulate import SceneConfig, load_array, read_manifest, render, sample_scene, write_dataset
 from simulate.dataset import plan_dataset
 from simulate.shards import appearing
+from simulate.workers import for_each
 
 
 def tiny(**changes) -> SceneConfig:
@@ -157,6 +159,11 @@ def test_a_process_that_outlives_its_killed_parent_changes_nothing(tmp_path):
         (mine / "record.json").write_text("mine")
     assert (folder / "record.json").read_text() == "other"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_worker_that_dies_is_an_error_and_no_endless_wait():
+    with pytest.raises(ChildProcessError, match="the same command goes on from here"):
+        list(for_each(os._exit, [1, 1, 1], jobs=2))
 
 
 def test_a_dask_cluster_gives_the_same_bytes(tmp_path):
