@@ -134,3 +134,15 @@ def test_appliances_stand_somewhere_and_are_no_part_of_other_noises():
 def test_the_measured_rt60_is_near_the_requested_one():
     rt60_s = [render(scene(index, room={"rt60_s": 0.3})).measured_rt60_s for index in range(4)]
     assert np.median(rt60_s) == pytest.approx(0.3, rel=0.1)
+
+
+def test_the_shipped_walking_scene_has_all_of_it():
+    config = SceneConfig.load("walking").model_copy(update={"duration_s": 0.5})
+    drawn = [sample_scene(config, 0, index) for index in range(12)]
+    walks = [talker.path is not None for each in drawn for talker in each.talkers]
+    assert 0.2 < np.mean(walks) < 0.8
+    assert {mic.omni for each in drawn for mic in each.mics} == {1.0, 0.5}
+    mix = render(next(each for each in drawn if each.talkers[0].path))
+    assert np.abs(mix.image.sum(axis=0) + mix.noise - mix.mixture).max() <= 1e-6
+    snr_db = db(np.mean(mix.image[:, 0].sum(axis=0) ** 2) / np.mean(mix.noise[0] ** 2))
+    assert snr_db == pytest.approx(mix.scene.snr_db, abs=0.01)
