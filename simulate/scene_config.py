@@ -189,7 +189,11 @@ class SceneConfig(Frozen):
     noise: str = BUILTIN
     split: str | None = None
     fs: int = Field(16000, ge=8000)
-    references: list[Literal["early", "image", "noise", "dry"]] = ["early", "image", "noise"]
+    references: list[Literal["direct", "early", "image", "noise", "dry"]] = [
+        "early",
+        "image",
+        "noise",
+    ]
     reference_mics: Literal["all", "first"] = "all"
 
     @model_validator(mode="after")

@@ -186,7 +186,7 @@ def test_a_larger_data_set_begins_with_the_smaller_one(tmp_path):
 
 
 def test_files_hold_the_parts_and_still_add_up(tmp_path):
-    config = tiny(talkers={"count": 2}, references=["early", "image", "noise", "dry"])
+    config = tiny(talkers={"count": 2}, references=["direct", "early", "image", "noise", "dry"])
     write_dataset(config, tmp_path, count=1, seed=3)
     (record,) = read_manifest(tmp_path)
     paths = record["paths"]
@@ -201,6 +201,8 @@ def test_files_hold_the_parts_and_still_add_up(tmp_path):
             soundfile.read(paths["early"][k])[0].T, expected.early[k], atol=1e-7
         )
         np.testing.assert_allclose(soundfile.read(paths["dry"][k])[0], expected.dry[k], atol=1e-7)
+        direct = soundfile.read(paths["direct"][k])[0]
+        np.testing.assert_allclose(direct.T, expected.direct[k], atol=1e-7)
 
 
 def test_only_the_wanted_references_at_the_wanted_mics_are_written(tmp_path):
