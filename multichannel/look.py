@@ -17,9 +17,10 @@ from multichannel.stft import STFT
 _STEP_DEG = 10
 _SHARPNESS = 8.0
 _TINY = 1e-20
-# The noise estimate is mixed with a diffuse field, so that the talker's own echoes and an
-# inexact direction do not make the beam cancel him.
-_DIFFUSE_SHARE = 0.1
+# The noise estimate is mixed with a louder diffuse field: the talker's own echoes stand in it, and
+# a beam that trusts it cancels him. Over four talkers in built-in rooms 4 gave 2.7 dB SDR, 1 gave
+# 2.4 and 0.1 gave 0.6, from -0.9 dB at the mic; the other talker stayed 20 dB down.
+_DIFFUSE_SHARE = 4.0
 _LOADING = 1e-2
 
 
