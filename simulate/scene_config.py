@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -189,7 +190,7 @@ class SceneConfig(Frozen):
     noise: str = BUILTIN
     split: str | None = None
     fs: int = Field(16000, ge=8000)
-    references: list[Literal["direct", "early", "image", "noise", "dry"]] = [
+    references: Sequence[Literal["direct", "early", "image", "noise", "dry"]] = [
         "early",
         "image",
         "noise",

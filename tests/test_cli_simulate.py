@@ -92,3 +92,18 @@ def test_the_commands_of_the_guide_work(tmp_path, monkeypatch):
     for name in ("my-array.png", "data/mine/0000/0000000/mixture.flac", "data/mine/summary.png",
                  "data/mine/lhotse/cuts.jsonl.gz", "data/mine/kaldi/segments"):  # fmt: skip
         assert Path(name).is_file(), name
+
+
+def test_a_meeting_is_made_by_the_same_command(tmp_path):
+    folder = tmp_path / "made"
+    yaml = tmp_path / "short.yaml"
+    yaml.write_text(
+        "array: {names: [laptop_2mic]}\ntalkers: {count: 2}\nroom: {rt60_s: 0.2}\n"
+        "turns: {overlap_ratio: 0.1}\nduration_s: 30\nmethod: fast\n"
+    )
+    succeeded("simulate", str(yaml), "--out", str(folder), "--count", "1")
+    meeting = folder / "0000" / "0000000"
+    assert {"mixture.flac", "segments.json", "segments.rttm"} <= {p.name for p in meeting.iterdir()}
+    for option in ("--dry-run", "--export=kaldi"):
+        refused("found a meeting", "simulate", yaml, "--out", tmp_path / "no", option)
+    assert not (tmp_path / "no").exists()

@@ -72,10 +72,12 @@ def run(
     Examples:
         clearbeam simulate quickstart --out data/quick --count 20
         clearbeam simulate quickstart --out data/many --count 10000 --dry-run
+        clearbeam simulate meeting --out data/meetings --count 2
         clearbeam simulate quickstart --out data/libri --speech LibriSpeech --split dev-clean
         clearbeam simulate my-room.yaml --out data/mine --jobs 4 --export lhotse --export kaldi
     """
     config = with_material(load(scene), speech, noise, split)
+    refuse_for_meetings(config, dry_run, export or [])
     if dry_run:
         show_plan(config, out, count, seed, jobs)
         return
@@ -84,23 +86,31 @@ def run(
     typer.echo(manifest)
 
 
+def refuse_for_meetings(config: SceneConfig, dry_run: bool, toolkits: list[Export]) -> None:
+    """Raise ValueError for an option that meetings do not have yet."""
+    from simulate.meeting import MeetingConfig
+
+    options = ["--dry-run"] * dry_run + ["--export"] * bool(toolkits)
+    if isinstance(config, MeetingConfig) and options:
+        raise ValueError(f"expected a scene for {options[0]}, found a meeting")
+
+
 def make(
     config: SceneConfig, out: Path, count: int, seed: int, jobs: int, cluster: str | None
 ) -> Path:
     """Write the dataset under a progress bar; returns its manifest."""
     from simulate import write_dataset
+    from simulate.meeting import MeetingConfig, write_meetings
 
     with progress() as bar:
         task = bar.add_task("mixtures", total=count)
-        return write_dataset(
-            config,
-            out,
-            count,
-            seed,
-            jobs,
-            lambda done, _: bar.update(task, completed=done),
-            cluster,
-        )
+
+        def show(done: int, _: int) -> None:
+            bar.update(task, completed=done)
+
+        if isinstance(config, MeetingConfig):
+            return write_meetings(config, out, count, seed, jobs, show, cluster)
+        return write_dataset(config, out, count, seed, jobs, show, cluster)
 
 
 def describe(manifest: Path, toolkits: list[Export]) -> None:
@@ -141,10 +151,20 @@ def show_plan(config: SceneConfig, out: Path, count: int, seed: int, jobs: int) 
 
 
 def load(scene: str) -> SceneConfig:
-    """Return the scene of a YAML file or of a shipped name."""
-    from simulate import SceneConfig
+    """Return the scene of a YAML file or of a shipped name; one with `turns` is a meeting."""
+    import yaml
 
-    return SceneConfig.load(scene)
+    from simulate import SceneConfig
+    from simulate.meeting import MeetingConfig
+    from simulate.scene_config import find_scene
+
+    path = find_scene(scene)
+    try:
+        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        keys = None  # said in one line below
+    kind = MeetingConfig if isinstance(keys, dict) and "turns" in keys else SceneConfig
+    return kind.load(scene)
 
 
 def with_material(
