@@ -19,8 +19,9 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from multichannel.data import read_clip, records_of
-from multichannel.frontend import Beamed, FrontEndConfig, LookaheadBeam, RecursiveBeam
+from multichannel.frontend import Beamed, FrontEndConfig, RecursiveBeam
 from multichannel.gtcrn import GTCRN
+from multichannel.lookahead import LookaheadBeam
 from multichannel.memory import keep_freed_memory
 from multichannel.stft import STFT
 from multichannel.weights import load_gtcrn

@@ -18,11 +18,11 @@ from multichannel.frontend import (
     BEAM_INPUTS,
     Beamed,
     FrontEndConfig,
-    LookaheadBeam,
     RecursiveBeam,
 )
 from multichannel.gtcrn import GTCRN, GTCRNConfig, GTCRNState
 from multichannel.look import Look
+from multichannel.lookahead import LookaheadBeam
 from multichannel.stft import STFT, STFTStream
 from multichannel.weights import find_weights, load_gtcrn, pick_device
 
