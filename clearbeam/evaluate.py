@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from clearbeam.report import Report
 from clearbeam.scores import Speed
 from clearbeam.systems import DEFAULT_SYSTEMS, System, check_system, make_system, system_files
 from clearbeam.tasks import TASKS, Estimate, find_task
+from simulate.workers import ONE_THREAD, environment
 
 Progress = Callable[[int, int], None]
 
@@ -33,7 +33,6 @@ _SCORED_BY = (
     Path(multichannel.__path__[0]),
     *(Path(__file__).with_name(f"{name}.py") for name in ("clips", "metrics", "systems", "tasks")),
 )
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def evaluate_dataset(
@@ -169,7 +168,7 @@ def _each(job: _Job, todo: Sequence[tuple[ClipFiles, list[str]]], jobs: int) -> 
                 rows = worker.score(clip, names)
             yield rows
         return
-    with _environment(dict.fromkeys(_ONE_THREAD, "1")):
+    with environment(dict.fromkeys(ONE_THREAD, "1")):
         pool = ProcessPoolExecutor(
             min(jobs, len(todo)), get_context("spawn"), initializer=_start, initargs=(job,)
         )
@@ -207,17 +206,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _with_baseline(systems: Sequence[str], baseline: str) -> list[str]:

@@ -112,7 +112,7 @@ def _check(config: SceneConfig, count: int, seed: int, jobs: int) -> None:
 
 def _plan(config: SceneConfig, seed: int, count: int, first: int) -> list[dict]:
     indices = range(first, min(first + _BLOCK, count))
-    return [_record(sample_scene(config, seed, index), {}) for index in indices]
+    return [record_of(sample_scene(config, seed, index), {}) for index in indices]
 
 
 def read_manifest(path: str | Path) -> Iterator[dict]:
@@ -153,7 +153,7 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
     with appearing(folder) as temporary:
         paths = _write_audio(mixture, config, temporary)
         prefix = folder.relative_to(out).as_posix()
-        record = _record(mixture.scene, {k: _under(prefix, v) for k, v in paths.items()})
+        record = record_of(mixture.scene, {k: under(prefix, v) for k, v in paths.items()})
         write_record(temporary, record | ({"unreadable": unreadable} if unreadable else {}))
 
 
@@ -174,7 +174,7 @@ def _tell_unreadable(manifest: Path) -> None:
         )
 
 
-def _under(prefix: str, value: str | list[str]) -> str | list[str]:
+def under(prefix: str, value: str | list[str]) -> str | list[str]:
     return [f"{prefix}/{v}" for v in value] if isinstance(value, list) else f"{prefix}/{value}"
 
 
@@ -202,7 +202,7 @@ def _write(stem: Path, x: np.ndarray, fs: int) -> str:
     return path.name
 
 
-def _record(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
+def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
     """What a reader of the manifest learns of a mixture.
 
     `array.positions_m` and `azimuth_deg` are in the array's own axes, ready for steering; every

@@ -14,7 +14,7 @@ import soundfile
 from pydantic import Field, model_validator
 
 from simulate.corpus import Utterance, load_corpus
-from simulate.dataset import _record, _under
+from simulate.dataset import record_of, under
 from simulate.meeting_render import Block, meeting_blocks
 from simulate.meeting_text import rttm, seglst, stm
 from simulate.quantity import Quantity, bounds, draw
@@ -144,7 +144,7 @@ def write_meeting(
             (temporary / name).write_text(text, encoding="utf-8")
             paths[name.partition(".")[2]] = name
         prefix = folder.relative_to(out).as_posix()
-        record = _record(meeting.scene, {k: _under(prefix, v) for k, v in paths.items()})
+        record = record_of(meeting.scene, {k: under(prefix, v) for k, v in paths.items()})
         overlap = {
             "overlap_ratio": round(meeting.overlap_ratio, 4),
             "requested_overlap_ratio": round(meeting.requested_overlap_ratio, 4),

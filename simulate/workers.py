@@ -22,7 +22,7 @@ from typing import TypeVar
 T = TypeVar("T")
 Work = Callable[[int], T]
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 # glibc gives large blocks back at once and pays with page faults for the next ones: on a virtual
 # machine that took two thirds of the time. A worker keeps what it freed.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
@@ -53,7 +53,7 @@ def _in_processes(work: Work[T], indices: Sequence[int], jobs: int) -> Iterator[
     context = multiprocessing.get_context("spawn")
     left = iter(indices)
     with (
-        _environment(dict.fromkeys(_ONE_THREAD, "1") | _KEEP_MEMORY),
+        environment(dict.fromkeys(ONE_THREAD, "1") | _KEEP_MEMORY),
         ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool,
     ):
         try:
@@ -109,7 +109,7 @@ def _alone(work: Work[T], index: int) -> T:
 
 
 @contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
+def environment(changes: dict[str, str]) -> Iterator[None]:
     """Environment for the processes started inside, put back afterwards."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
