@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from simulate.arrays import ArrayGeometry
-from simulate.config import config_dir, nearest, read_yaml, validate
+from simulate.config import find_config, nearest, read_yaml, validate
 from simulate.scene_config import SceneConfig, find_scene
 
 _CIRCLE = ("circle.mics", "circle.diameter_m")
@@ -47,7 +47,7 @@ class SweepConfig(BaseModel):
 
         Raises ValueError, in one line, for an unknown name or a file that does not fit.
         """
-        path = _find_sweep(path)
+        path = find_config("sweeps", path)
         config = read_yaml(path, cls)
         if config.scene.endswith((".yaml", ".yml")):
             return config.model_copy(update={"scene": str((path.parent / config.scene).resolve())})
@@ -76,16 +76,6 @@ class SweepConfig(BaseModel):
         # Early images are what is scored; more would only fill the disk.
         data["references"] = ["early"]
         return validate(data, SceneConfig, f"sweep of {self.scene}")
-
-
-def _find_sweep(name: str | Path) -> Path:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return path
-    shipped = {p.stem: p for p in sorted(config_dir("sweeps").glob("*.yaml"))}
-    if str(name) not in shipped:
-        raise ValueError(f"unknown sweep {name}: {nearest(str(name), list(shipped))}")
-    return shipped[str(name)]
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:

@@ -76,3 +76,18 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]
+
+
+def find_config(kind: str, name: str | Path) -> Path:
+    """The YAML of a path, or of a shipped name among the configs of a kind such as "scenes".
+
+    Raises ValueError for a name that is not shipped; the nearest ones are given.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    shipped = {p.stem: p for p in sorted(config_dir(kind).glob("*.yaml"))}
+    if str(name) not in shipped:
+        one = kind.removesuffix("s")
+        raise ValueError(f"unknown {one} {name}: {nearest(str(name), list(shipped))}")
+    return shipped[str(name)]

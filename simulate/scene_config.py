@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from simulate.arrays import Kind
-from simulate.config import config_dir, nearest, read_yaml
+from simulate.config import find_config, nearest, read_yaml
 from simulate.corpus import BUILTIN
 from simulate.directivity import PATTERNS
 from simulate.quantity import Choice, Quantity, Uniform, bounds
@@ -257,10 +257,4 @@ class SceneConfig(Frozen):
 
 def find_scene(name: str | Path) -> Path:
     """The YAML of a shipped scene (`quickstart`) or a path; ValueError names the nearest scenes."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return path
-    shipped = {p.stem: p for p in sorted(config_dir("scenes").glob("*.yaml"))}
-    if str(name) not in shipped:
-        raise ValueError(f"unknown scene {name}: {nearest(str(name), list(shipped))}")
-    return shipped[str(name)]
+    return find_config("scenes", name)
