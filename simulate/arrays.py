@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -61,11 +62,17 @@ def load_array(name: str | Path) -> ArrayGeometry:
     Raises ValueError for an unknown name (naming the nearest ones) or a YAML that does not fit.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        return read_yaml(path, ArrayGeometry)
-    if str(name) not in list_arrays():
-        raise ValueError(f"unknown array {name}: {nearest(str(name), list_arrays())}")
-    return read_yaml(config_dir("arrays") / f"{name}.yaml", ArrayGeometry)
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        path = config_dir("arrays") / f"{name}.yaml"
+        if not path.is_file():
+            raise ValueError(f"unknown array {name}: {nearest(str(name), list_arrays())}")
+    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, mtime_ns: int) -> ArrayGeometry:
+    """Read once per process and version of the file: scenes are drawn by the thousand."""
+    return read_yaml(path, ArrayGeometry)
 
 
 def random_array(
