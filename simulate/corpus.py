@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from simulate.corpus_readers import read_folder, read_lhotse
 from simulate.recordings import BUILTIN, BUILTIN_NOISE_S, RecordingError, Utterance, read_audio
@@ -15,6 +18,7 @@ from simulate.synthetic import SYNTHETIC_KINDS
 
 __all__ = [
     "BUILTIN",
+    "Corpus",
     "RecordingError",
     "Utterance",
     "is_manifest",
@@ -24,9 +28,43 @@ __all__ = [
 ]
 
 
+_TALKERS = str(Path(__file__).parent / "talkers" / "talkers.jsonl")
+
+
+class Corpus(tuple[Utterance, ...]):
+    """Recordings that can be drawn from by the thousand: what a speaker said is listed once."""
+
+    @cached_property
+    def speakers(self) -> dict[str, list[int]]:
+        """Where the recordings of each known speaker are, in their order."""
+        places: dict[str, list[int]] = {}
+        for place, recording in enumerate(self):
+            if recording.speaker:
+                places.setdefault(recording.speaker, []).append(place)
+        return places
+
+    def said_by(self, speaker: str) -> list[Utterance]:
+        """The recordings of one known speaker."""
+        return [self[place] for place in self.speakers.get(speaker, ())]
+
+    def draw(self, rng: np.random.Generator, without: Collection[str] = ()) -> Utterance:
+        """One recording, each as likely, of no speaker in `without` where there are others."""
+        skipped = sorted(place for name in without for place in self.speakers.get(name, ()))
+        skipped = skipped if len(skipped) < len(self) else []
+        place = int(rng.integers(len(self) - len(skipped)))
+        for other in skipped:
+            place += other <= place
+        return self[place]
+
+
+_BUILTIN_NOISES = Corpus(
+    Utterance(f"{BUILTIN}:{kind}", BUILTIN_NOISE_S, kind=kind) for kind in SYNTHETIC_KINDS
+)
+
+
 def load_corpus(
     path: str | Path, split: str | None = None, content: Literal["speech", "noise"] = "speech"
-) -> list[Utterance]:
+) -> Corpus:
     """Recordings of a corpus, or the built-in ones.
 
     path: a jsonl file with a recording a line (its audio paths are relative to it); a Lhotse
@@ -38,18 +76,20 @@ def load_corpus(
     Raises ValueError when the corpus is missing, malformed or holds nothing of the split.
     """
     if str(path) == BUILTIN and content == "noise":
-        return [Utterance(f"{BUILTIN}:{k}", BUILTIN_NOISE_S, kind=k) for k in SYNTHETIC_KINDS]
-    source = _talkers() if str(path) == BUILTIN else Path(path)
-    if not source.exists():
-        raise ValueError(f"expected a corpus manifest (jsonl) or folder, found no file {source}")
-    stat = source.stat()
-    records = _read(str(source.resolve()), stat.st_mtime_ns, stat.st_size)
-    if split is not None and str(path) != BUILTIN:
-        records = tuple(r for r in records if r.split == split or r.split.startswith(f"{split}-"))
-    if not records:
+        return _BUILTIN_NOISES
+    source = _TALKERS if str(path) == BUILTIN else os.path.abspath(path)
+    try:
+        stat = os.stat(source)
+    except OSError:
+        raise ValueError(
+            f"expected a corpus manifest (jsonl) or folder, found no file {source}"
+        ) from None
+    split = None if str(path) == BUILTIN else split
+    recordings = _read(source, stat.st_mtime_ns, stat.st_size, split)
+    if not recordings:
         wanted = f" of split {split}" if split else ""
         raise ValueError(f"expected recordings{wanted} in {source}, found none")
-    return list(records)
+    return recordings
 
 
 def write_corpus(recordings: Sequence[Utterance], path: Path) -> None:
@@ -65,17 +105,16 @@ def is_manifest(path: str) -> bool:
     return path == BUILTIN or (Path(path).is_file() and not _is_lhotse(Path(path)))
 
 
-def _talkers() -> Path:
-    return Path(__file__).parent / "talkers" / "talkers.jsonl"
-
-
 @lru_cache(maxsize=8)
-def _read(source: str, mtime_ns: int, size: int) -> tuple[Utterance, ...]:
+def _read(source: str, mtime_ns: int, size: int, split: str | None) -> Corpus:
     """Read once per process and version of the file: scenes are drawn from it by the thousand."""
+    if split is not None:
+        whole = _read(source, mtime_ns, size, None)
+        return Corpus(r for r in whole if r.split == split or r.split.startswith(f"{split}-"))
     path = Path(source)
     if path.is_dir():
-        return tuple(read_folder(path))
-    return tuple(read_lhotse(path) if _is_lhotse(path) else _read_manifest(path))
+        return Corpus(read_folder(path))
+    return Corpus(read_lhotse(path) if _is_lhotse(path) else _read_manifest(path))
 
 
 def _is_lhotse(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simulate.arrays import ArrayGeometry, load_array
-from simulate.corpus import BUILTIN, Utterance, load_corpus
+from simulate.corpus import BUILTIN, Corpus, Utterance, load_corpus
 from simulate.measured import Response, draw_room, list_responses, response_rt60
 from simulate.mics import Mic, draw_mics
 from simulate.motion import Waypoint, draw_path
@@ -29,7 +29,7 @@ from simulate.timeline import Segment, noise_segments, speech_segments
 from simulate.voice import Direction, facing
 
 _ATTEMPTS = 200
-_APPLIANCES = [Utterance(f"{BUILTIN}:{kind}", 60.0, kind=kind) for kind in APPLIANCE_KINDS]
+_APPLIANCES = Corpus(Utterance(f"{BUILTIN}:{kind}", 60.0, kind=kind) for kind in APPLIANCE_KINDS)
 _MAX_DIFFUSE = 12  # measured places that together make a diffuse field
 
 NoiseKind = Literal["diffuse", "point", "babble", "appliance"]
@@ -226,8 +226,8 @@ def _draw_talkers(
     taken: set[str] = set()
     sources = []
     for position in places:
-        free = [u for u in corpus if not u.speaker or u.speaker not in taken] or corpus
-        segments, first, text = speech_segments(free, duration_s, config.talkers.silence_s, rng)
+        silence_s = config.talkers.silence_s
+        segments, first, text = speech_segments(corpus, duration_s, silence_s, rng, taken)
         taken.add(first.speaker)
         sources.append(
             Source(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from simulate.corpus import Utterance, read_audio
+from simulate.corpus import Corpus, Utterance, read_audio
 from simulate.quantity import draw
 
 _SHORTEST_S = 0.3
@@ -25,18 +25,23 @@ class Segment(BaseModel):
 
 
 def speech_segments(
-    corpus: Sequence[Utterance], duration_s: float, silence_s: object, rng: np.random.Generator
+    corpus: Corpus,
+    duration_s: float,
+    silence_s: object,
+    rng: np.random.Generator,
+    without: Collection[str] = (),
 ) -> tuple[list[Segment], Utterance, str]:
     """Fill a clip with one speaker: (segments, the first utterance, what is said whole or in part).
 
     A long utterance is cut at random. A short one is followed, after a silence, by others of its
     speaker; where the speaker is unknown or has no other, it stands alone at a random place.
+    without: speakers who are taken, as far as the corpus has others.
     """
-    first = corpus[int(rng.integers(len(corpus)))]
+    first = corpus.draw(rng, without)
     if first.seconds >= duration_s:
         start_s = rng.uniform(0, first.seconds - duration_s)
         return [_segment(first, start_s, duration_s, 0.0)], first, first.text
-    others = [u for u in corpus if u.speaker == first.speaker and u is not first and first.speaker]
+    others = [u for u in corpus.said_by(first.speaker) if u is not first]
     if not others:
         at_s = rng.uniform(0, duration_s - first.seconds)
         return [_segment(first, 0.0, first.seconds, at_s)], first, first.text

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from simulate import load_corpus
-from simulate.corpus import RecordingError, is_manifest, read_audio, write_corpus
+from simulate.corpus import Corpus, RecordingError, Utterance, is_manifest, read_audio, write_corpus
 
 RATE = 16_000
 
@@ -122,3 +122,14 @@ def test_a_recording_that_ends_early_is_told(tmp_path):
 def test_the_shared_manifest_still_reads(shared):
     corpus = load_corpus(shared / "data" / "speech.jsonl", "test")
     assert corpus and {u.split for u in corpus} == {"test"}
+
+
+def test_each_recording_of_the_free_speakers_is_as_likely():
+    corpus = Corpus(Utterance(f"{s}{i}", 1.0, s) for i in range(3) for s in ("a", "b", "c", ""))
+    rng = np.random.default_rng(0)
+    drawn = [corpus.draw(rng, {"a", "c", ""}).path for _ in range(600)]
+    assert set(drawn) == {"b0", "b1", "b2", "0", "1", "2"}
+    assert min(drawn.count(path) for path in set(drawn)) > 60
+    assert [u.path for u in corpus.said_by("b")] == ["b0", "b1", "b2"] and not corpus.said_by("")
+    only = Corpus(u for u in corpus if u.speaker == "a")
+    assert only.draw(rng, {"a"}).speaker == "a"
