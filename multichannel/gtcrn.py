@@ -19,6 +19,7 @@ from multichannel.gtcrn_layers import (
     DPGRNN,
     ERB,
     N_FREQS,
+    WIDTH,
     Decoder,
     DPGRNNState,
     Encoder,
@@ -29,7 +30,7 @@ from multichannel.level import LevelState, running_level
 
 @dataclass(frozen=True)
 class GTCRNConfig:
-    """What a GTCRN listens to; the defaults are the published one-input network.
+    """What a GTCRN listens to and how wide it is; by default the published one-input network.
 
     Args:
         n_spectra: complex inputs (maps: magnitude, real, imaginary each). The first is masked.
@@ -38,6 +39,11 @@ class GTCRNConfig:
         compression: exponent of the magnitudes that the network sees.
         normalise: divide the inputs by the running level of the first spectrum, so that the mask
             does not depend on the recording level.
+        width: feats of every layer, a multiple of 4.
+        inner: feats inside the temporal convolutions; None is ``width``, fewer is a pruned network.
+
+    Raises:
+        ValueError: the width or the number of inner feats is not possible.
     """
 
     n_spectra: int = 1
@@ -45,6 +51,14 @@ class GTCRNConfig:
     n_cues: int = 0
     compression: float = 1.0
     normalise: bool = False
+    width: int = WIDTH
+    inner: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.width < 4 or self.width % 4:
+            raise ValueError(f"expected a width that is a multiple of 4, found {self.width}")
+        if self.inner is not None and self.inner < 1:
+            raise ValueError(f"expected at least 1 inner feat, found {self.inner}")
 
     @property
     def inputs(self) -> tuple[int, int, int]:
@@ -72,10 +86,12 @@ class GTCRN(nn.Module):
         super().__init__()
         self.config = config or GTCRNConfig()
         self.erb = ERB()
-        self.encoder = Encoder(3 * self.config.n_maps)
-        self.dpgrnn1 = DPGRNN()
-        self.dpgrnn2 = DPGRNN()
-        self.decoder = Decoder()
+        width = self.config.width
+        inner = width if self.config.inner is None else self.config.inner
+        self.encoder = Encoder(3 * self.config.n_maps, width, inner)
+        self.dpgrnn1 = DPGRNN(width)
+        self.dpgrnn2 = DPGRNN(width)
+        self.decoder = Decoder(width, inner)
 
     def forward(
         self, X: Tensor, cues: Tensor | None = None, state: GTCRNState | None = None
@@ -105,7 +121,7 @@ class GTCRN(nn.Module):
         x, first = self.dpgrnn1(x, first)
         x, second = self.dpgrnn2(x, second)
         x, decoder = self.decoder(x, skips, decoder)
-        mask = self.erb.synthesise(x)
+        mask = self.erb.synthesise(x).to(X.real.dtype)  # autocast may have made it shorter
         mask = torch.complex(mask[:, 0], mask[:, 1]).transpose(-1, -2)
         mask = mask.reshape(*leading, N_FREQS, n_frames)
         return mask, GTCRNState(level, encoder, (first, second), decoder)

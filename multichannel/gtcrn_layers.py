@@ -18,19 +18,19 @@ N_FREQS = 257  # of the 512-point STFT that the ERB bands are laid over
 N_LOW = 65  # bins passed as they are
 N_ERB = 64  # bands for the bins above
 N_BANDS = 33  # after the two strided convolutions
-WIDTH = 16
+WIDTH = 16  # feats of the published network
 DILATIONS = (1, 2, 5)
 
 
 class GTBlockState(NamedTuple):
-    """``history (batch, 16, 2 * dilation, bands)`` and attention ``hidden (1, batch, 16)``."""
+    """``history (batch, inner, 2 * dilation, bands)``, attention ``hidden (1, batch, width)``."""
 
     history: Tensor
     hidden: Tensor | None
 
 
 class DPGRNNState(NamedTuple):
-    """Hidden states of the two groups over time: ``(1, batch * bands, 8)`` each."""
+    """Hidden states of the two groups over time: ``(1, batch * bands, width / 2)`` each."""
 
     first: Tensor
     second: Tensor
@@ -123,29 +123,34 @@ class TemporalAttention(nn.Module):
 
 
 class GTBlock(nn.Module):
-    """Grouped temporal convolution: one half of the feats is worked on, then both interleave."""
+    """Grouped temporal convolution: one half of the feats is worked on, then both interleave.
 
-    def __init__(self, dilation: int, *, transposed: bool = False) -> None:
+    Inside, that half is spread to `inner` feats (as many as there are outside, unless pruned).
+    """
+
+    def __init__(self, dilation: int, width: int, inner: int, *, transposed: bool = False) -> None:
         super().__init__()
-        half, kind = WIDTH // 2, nn.ConvTranspose2d if transposed else nn.Conv2d
+        half, kind = width // 2, nn.ConvTranspose2d if transposed else nn.Conv2d
         self.dilation, self.transposed = dilation, transposed
-        self.point_conv1 = kind(3 * half, WIDTH, 1)
-        self.point_bn1 = nn.BatchNorm2d(WIDTH)
+        self.point_conv1 = kind(3 * half, inner, 1)
+        self.point_bn1 = nn.BatchNorm2d(inner)
         self.point_act = nn.PReLU()
-        self.depth_conv = kind(WIDTH, WIDTH, (3, 3), groups=WIDTH)
-        self.depth_bn = nn.BatchNorm2d(WIDTH)
+        self.depth_conv = kind(inner, inner, (3, 3), groups=inner)
+        self.depth_bn = nn.BatchNorm2d(inner)
         self.depth_act = nn.PReLU()
-        self.point_conv2 = kind(WIDTH, half, 1)
+        self.point_conv2 = kind(inner, half, 1)
         self.point_bn2 = nn.BatchNorm2d(half)
         self.tra = TemporalAttention(half)
 
     def forward(self, x: Tensor, state: GTBlockState | None) -> tuple[Tensor, GTBlockState]:
         first, second = x.chunk(2, dim=1)
         # The three neighbours of a band are a kernel of width three: no unfolding is needed.
-        spread = self._point_kernel(self.point_conv1).reshape(WIDTH, WIDTH // 2, 1, 3)
+        spread = self._point_kernel(self.point_conv1)
+        inner, n_taps = spread.shape[:2]
+        spread = spread.reshape(inner, n_taps // 3, 1, 3)
         h = F.conv2d(first, spread, self.point_conv1.bias, padding=(0, 1))
         h = norm_prelu(h, self.point_bn1, self.point_act)
-        history = h.new_zeros(h.shape[0], WIDTH, 2 * self.dilation, h.shape[-1])
+        history = h.new_zeros(h.shape[0], inner, 2 * self.dilation, h.shape[-1])
         if state is not None:
             history = state.history
         h = torch.cat([history, h], dim=2)
@@ -184,14 +189,14 @@ class GroupedGRU(nn.Module):
 class DPGRNN(nn.Module):
     """Dual-path grouped RNN: both ways over the bands of a frame, then forwards over the frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.intra_rnn = GroupedGRU(WIDTH, WIDTH // 2, bidirectional=True)
-        self.intra_fc = nn.Linear(WIDTH, WIDTH)
-        self.intra_ln = nn.LayerNorm((N_BANDS, WIDTH), eps=1e-8)
-        self.inter_rnn = GroupedGRU(WIDTH, WIDTH)
-        self.inter_fc = nn.Linear(WIDTH, WIDTH)
-        self.inter_ln = nn.LayerNorm((N_BANDS, WIDTH), eps=1e-8)
+        self.intra_rnn = GroupedGRU(width, width // 2, bidirectional=True)
+        self.intra_fc = nn.Linear(width, width)
+        self.intra_ln = nn.LayerNorm((N_BANDS, width), eps=1e-8)
+        self.inter_rnn = GroupedGRU(width, width)
+        self.inter_fc = nn.Linear(width, width)
+        self.inter_ln = nn.LayerNorm((N_BANDS, width), eps=1e-8)
 
     def forward(self, x: Tensor, state: DPGRNNState | None) -> tuple[Tensor, DPGRNNState | None]:
         x = x.permute(0, 2, 3, 1).contiguous()  # (batch, frames, bands, feats)
@@ -203,13 +208,13 @@ class DPGRNN(nn.Module):
 
 
 class Encoder(nn.Module):
-    """129 bands of input maps -> 33 bands of 16 feats, every level kept for the decoder."""
+    """129 bands of input maps -> 33 bands of `width` feats, every level kept for the decoder."""
 
-    def __init__(self, n_in: int) -> None:
+    def __init__(self, n_in: int, width: int, inner: int) -> None:
         super().__init__()
         self.en_convs = nn.ModuleList(
-            [StridedConv(n_in, WIDTH), StridedConv(WIDTH, WIDTH, groups=2)]
-            + [GTBlock(dilation) for dilation in DILATIONS]
+            [StridedConv(n_in, width), StridedConv(width, width, groups=2)]
+            + [GTBlock(dilation, width, inner) for dilation in DILATIONS]
         )
 
     def forward(
@@ -230,13 +235,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The encoder's mirror: each level is fed by the sum with the encoder's output there."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.de_convs = nn.ModuleList(
-            [GTBlock(dilation, transposed=True) for dilation in reversed(DILATIONS)]
+            [GTBlock(dilation, width, inner, transposed=True) for dilation in reversed(DILATIONS)]
             + [
-                StridedConv(WIDTH, WIDTH, groups=2, transposed=True),
-                StridedConv(WIDTH, 2, transposed=True, last=True),
+                StridedConv(width, width, groups=2, transposed=True),
+                StridedConv(width, 2, transposed=True, last=True),
             ]
         )
 
