@@ -3,7 +3,7 @@
 At distance d the lattice holds 4 pi d^2 / V images per metre, each with amplitude 1/d. Towards the
 direction u they lie z = d |u_x| / L_x sides away along x (y and z alike), behind floor(z) or
 floor(z) + 1 walls; over all places of source and microphone the second has the probability
-z - floor(z). Each wall keeps q = 1 - absorption of the energy, so what arrives per second is
+z - floor(z). Where each wall keeps q = 1 - absorption of the energy, what arrives per second is
 
     E(t) = 4 pi c / V * mean over u of h(z_x) h(z_y) h(z_z),   d = c t,
 
@@ -43,13 +43,27 @@ def _octant(n: int) -> tuple[np.ndarray, np.ndarray]:
     return u, np.outer(weight, weight).ravel()
 
 
-def lattice_energy(room_size_m: np.ndarray, absorption: float, times_s: np.ndarray) -> np.ndarray:
-    """Expected energy per second E(t) of the response at `times_s`; amplitude 1 at 1 m."""
+def lattice_energy(
+    room_size_m: np.ndarray, log_kept: np.ndarray, times_s: np.ndarray, per_metre: float = 0.0
+) -> np.ndarray:
+    """Expected energy per second E(t) of the response at `times_s`; amplitude 1 at 1 m.
+
+    log_kept (6,): logarithm of the energy that each wall gives back, the two walls across x first;
+    per_metre: nepers of energy that a metre of air takes.
+    """
     sides, weight = sides_per_metre(room_size_m)
-    z = SPEED_OF_SOUND * times_s[:, None, None] * sides
+    distance = SPEED_OF_SOUND * times_s
+    z = distance[:, None, None] * sides
     walls = np.floor(z)
-    kept = np.exp(np.log1p(-absorption) * walls.sum(axis=-1))
-    kept *= np.prod(1 - absorption * (z - walls), axis=-1)
+    # Crossings alternate between the two walls of an axis; of an odd number, either has one more.
+    pair = np.asarray(log_kept).reshape(3, 2)
+    even, odd = np.exp(pair.sum(axis=1)), np.exp(pair).mean(axis=1)
+    is_odd = walls % 2
+    after = np.where(is_odd, odd, 1.0)
+    before = np.where(is_odd, even, odd)
+    share = z - walls
+    kept = np.prod(after + share * (before - after), axis=-1)
+    kept *= np.exp((walls // 2) @ pair.sum(axis=1) - per_metre * distance[:, None])
     return 4 * np.pi * SPEED_OF_SOUND / float(np.prod(room_size_m)) * (kept @ weight)
 
 

@@ -8,14 +8,16 @@ import numpy as np
 
 from simulate.decay import SPEED_OF_SOUND
 from simulate.directivity import FirstOrder
+from simulate.walls import Walls
 
 HALF_FILTER = 40  # a delay's windowed sinc reaches so many samples to either side
 
 
 class Images(NamedTuple):
-    """Images of one source: position (images, 3), crossings of walls (images,), mirror (images, 3).
+    """Images of one source: position, crossings of each wall, and mirror.
 
-    mirror is -1 along the axes in which an image faces the other way.
+    position_m and mirror (images, 3), crossings (images, 6), the two walls across x first; mirror
+    is -1 along the axes in which an image faces the other way.
     """
 
     position_m: np.ndarray
@@ -26,45 +28,48 @@ class Images(NamedTuple):
 def images_within(room: np.ndarray, source: np.ndarray, centre: np.ndarray, reach: float) -> Images:
     """The images within `reach` metres of `centre`.
 
-    Along one side of length L a source at s has images at 2 n L + s after |2 n| crossings and at
-    2 n L - s, facing the other way, after |2 n - 1|; a room has every combination of three sides.
+    Along one side of length L a source at s has images at 2 n L + s, after |n| crossings of either
+    wall, and at 2 n L - s, facing the other way, after |n - 1| of the wall at 0 and |n| of that at
+    L; a room has every combination of three sides.
     """
     square, along, crossings, mirror = [], [], [], []
     for length, s, c in zip(room, source, centre, strict=True):
         n = np.arange(-int(reach / (2 * length)) - 1, int(reach / (2 * length)) + 2)
         position = np.concatenate([2 * n * length + s, 2 * n * length - s])
         along.append(position)
-        crossings.append(np.abs(np.concatenate([2 * n, 2 * n - 1])))
+        both = np.abs(np.stack([n, n], axis=1))
+        crossings.append(np.concatenate([both, np.abs(np.stack([n - 1, n], axis=1))]))
         mirror.append(np.repeat([1.0, -1.0], len(n)))
         square.append((position - c) ** 2)
     near = square[0][:, None, None] + square[1][:, None] + square[2] <= reach**2
     ix, iy, iz = np.nonzero(near)
     return Images(
         np.stack([along[0][ix], along[1][iy], along[2][iz]], axis=1),
-        crossings[0][ix] + crossings[1][iy] + crossings[2][iz],
+        np.concatenate([crossings[0][ix], crossings[1][iy], crossings[2][iz]], axis=1),
         np.stack([mirror[0][ix], mirror[1][iy], mirror[2][iz]], axis=1),
     )
 
 
 def image_response(
     images: Images,
-    absorption: float,
+    walls: Walls,
     mics: np.ndarray,
     taps: int,
     fs: int,
     mouth: FirstOrder | None = None,
     capsules: FirstOrder | None = None,
 ) -> np.ndarray:
-    """Sum of the images at every microphone, (mics, taps), each a windowed sinc.
+    """Sum of the images at every microphone, (bands, mics, taps), each a windowed sinc.
 
-    absorption: energy share that each wall takes; mouth: directivity of the source (one pattern);
-    capsules: of the microphones. None is omnidirectional.
+    mouth: directivity of the source (one pattern); capsules: of the microphones. None is
+    omnidirectional.
     """
-    # (1 - absorption)^(crossings / 2) is the amplitude left after so many walls.
-    gain = np.exp(0.5 * np.log1p(-absorption) * images.crossings)
     away = images.position_m[None] - mics[:, None]
     distance = np.linalg.norm(away, axis=-1)
-    amplitude = gain / distance
+    # Half of the energy's logarithm is that of the amplitude.
+    log_gain = 0.5 * (walls.log_kept @ images.crossings.T)[:, None]
+    log_gain = log_gain - 0.5 * walls.per_metre[:, None, None] * distance
+    amplitude = np.exp(log_gain) / distance
     if mouth is not None or capsules is not None:
         towards = away / distance[..., None]
         if capsules is not None:
@@ -76,8 +81,9 @@ def image_response(
 
 
 def add_delays(delay: np.ndarray, gain: np.ndarray, taps: int) -> np.ndarray:
-    """Sum of impulses at fractional `delay` samples: both (mics, images) -> (mics, taps).
+    """Sum of impulses at fractional `delay` samples (mics, images): (..., mics, taps).
 
+    gain (..., mics, images).
     sin(pi (k - f)) = -(-1)^k sin(pi f), and the Hann window splits by the cosine of a difference,
     so each filter costs a few products and no trigonometry per tap.
     """
@@ -90,10 +96,12 @@ def add_delays(delay: np.ndarray, gain: np.ndarray, taps: int) -> np.ndarray:
     offset[np.abs(offset) < 1e-9] = 1e-9
     sinc = np.where(k % 2, 1.0, -1.0) * np.sin(np.pi * f) / (np.pi * offset)
     sinc[np.abs(f[..., 0]) < 1e-9] = k == 0
-    value = gain[..., None] * (0.5 + 0.5 * cosine) * sinc
+    value = (0.5 + 0.5 * cosine) * sinc
     # Taps before 0 and after the end fall off; two guards of a filter's width catch them.
     n = taps + 4 * HALF_FILTER
     place = np.minimum(whole[..., None] + k + 2 * HALF_FILTER, n - 1)
     place += np.arange(len(delay))[:, None, None] * n
-    out = np.bincount(place.ravel(), value.ravel(), minlength=n * len(delay)).reshape(len(delay), n)
-    return out[:, 2 * HALF_FILTER : 2 * HALF_FILTER + taps]
+    bands = gain.reshape(-1, *delay.shape, 1)
+    out = np.stack([np.bincount(place.ravel(), (g * value).ravel(), n * len(delay)) for g in bands])
+    out = out.reshape(*gain.shape[:-1], n)
+    return out[..., 2 * HALF_FILTER : 2 * HALF_FILTER + taps]

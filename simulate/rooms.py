@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
 from itertools import repeat
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import signal
 
-from simulate.decay import SPEED_OF_SOUND, lattice_energy, measure_rt60, solve_absorption
+from simulate.bands import centres_hz
+from simulate.decay import SPEED_OF_SOUND, decay_time, measure_rt60
 from simulate.directivity import FirstOrder
-from simulate.images import HALF_FILTER, add_delays, image_response, images_within
-from simulate.noise import diffuse_white_noise
+from simulate.images import HALF_FILTER, add_delays
+from simulate.shoebox import Shoebox
+from simulate.statistical import fast_responses, traced_responses
+from simulate.walls import WALLS, Walls, walls_for_rt60
 
-__all__ = ["METHODS", "direct_responses", "measure_rt60", "room_impulse_responses"]
+__all__ = [
+    "METHODS",
+    "direct_responses",
+    "material_table",
+    "measure_rt60",
+    "room_impulse_responses",
+]
 
-METHODS = ("exact", "fast")
-_EARLY_S = 0.06  # images are exact until here, or so long after a far direct path: ...
-_AFTER_DIRECT_S = 0.03
-_FADE_S = 0.02  # ... before that time they hand over to the statistical tail
+METHODS = ("exact", "fast", "hybrid", "ray")
+_IMAGE_ORDER = {"hybrid": 3, "ray": 0}  # reflections that are exact images; rays do the rest
+_MOST_IMAGES = 2e7  # of the exact method; their places alone take half a gigabyte
+_RAYS = 10_000
+_BIN_S = 0.004
 _LOWEST_HZ = 20.0  # every reflection has the same sign, which piles up at 0 Hz as in no real room
-
-
-class _Room(NamedTuple):
-    size: np.ndarray  # (3,)
-    rt60_s: float
-    absorption: float
-    sources: np.ndarray  # (sources, 3)
-    mics: np.ndarray  # (mics, 3)
-    fs: int
-    mouths: FirstOrder | None
-    capsules: FirstOrder | None
-
-    def mouth(self, source: int) -> FirstOrder | None:
-        return None if self.mouths is None else self.mouths.only(source)
 
 
 def room_impulse_responses(
     room_size_m: np.ndarray,
-    rt60_s: float,
+    rt60_s: float | None,
     sources_m: np.ndarray,
     mics_m: np.ndarray,
     *,
@@ -50,6 +50,7 @@ def room_impulse_responses(
     mouths: FirstOrder | None = None,
     capsules: FirstOrder | None = None,
     tails: np.ndarray | None = None,
+    walls: Walls | None = None,
 ) -> np.ndarray:
     """Responses of a shoebox room from every source to every microphone.
 
@@ -58,12 +59,16 @@ def room_impulse_responses(
     amplitude 1 / distance in metres.
     method: "exact", the image source method to the end of the decay; "fast", exact images for the
     first 60 ms and then Gaussian noise with the lattice's expected energy and a diffuse field's
-    coherence, drawn from `rng`.
+    coherence; "hybrid", images of up to three reflections and then such noise with the energy that
+    traced rays bring to the array, which alone know of scattering walls; "ray", the same behind the
+    direct sound alone. All but "exact" draw from `rng`, and repeat with it.
     mouths, capsules: directivity of the sources and of the microphones, None for omnidirectional.
-    tails: for "fast", number of the late tail (0, 1, ...) of each source, so that places of one
-    moving source share theirs; None gives each its own.
-    Raises ValueError for positions outside the room, an unknown method, or an RT60 that the room
-    cannot have.
+    tails: number of the late tail (0, 1, ...) of each source, so that places of one moving source
+    share theirs; None gives each its own.
+    walls: what they absorb and scatter; without them they are all alike and give the RT60. Where
+    both are given, walls that scatter are corrected for the RT60.
+    Raises ValueError for positions outside the room, an unknown method, an RT60 that the room
+    cannot have, or a decay so long that "exact" has more images than memory holds.
     J. Allen and D. Berkley, Image method for efficiently simulating small-room acoustics, JASA 65
     (1979).
     """
@@ -73,16 +78,36 @@ def room_impulse_responses(
             raise ValueError(f"expected {name} positions of shape (n, 3), found {points.shape}")
         if not np.all((points > 0) & (points < size)):
             raise ValueError(f"expected every {name} inside the room {size}, found {points}")
-    absorption = solve_absorption(size, rt60_s)
-    room = _Room(size, rt60_s, absorption, sources, mics, fs, mouths, capsules)
+    if walls is None:
+        walls = walls_for_rt60(size, 0.0 if rt60_s is None else rt60_s, fs)
+    room = Shoebox(size, walls, sources, mics, fs, mouths, capsules)
+    rng = np.random.default_rng(0) if rng is None else rng
+    tails = np.arange(len(sources)) if tails is None else tails
     if method == "exact":
         rir = _exact(room)
     elif method == "fast":
-        rng = np.random.default_rng(0) if rng is None else rng
-        rir = _fast(room, rng, np.arange(len(sources)) if tails is None else tails)
+        rir = fast_responses(room, rng, tails)
+    elif method in _IMAGE_ORDER:
+        rir = _traced(room, _IMAGE_ORDER[method], rt60_s, rng, tails)
     else:
         raise ValueError(f"expected a method of {', '.join(METHODS)}, found {method}")
+    if len(walls.absorption) > 1:
+        # Band filters ring ahead of a reflection, and must not do so ahead of the direct sound.
+        first = room.direct_samples()[..., None] - HALF_FILTER
+        rir = rir * (np.arange(rir.shape[-1]) >= first)
     return _without_offset(rir, fs)
+
+
+@lru_cache
+def material_table() -> dict[str, np.ndarray]:
+    """Absorption (bands,) from 125 Hz of the materials that pyroomacoustics knows, by name.
+
+    M. Vorlaender, Auralization, Springer (2008), appendix.
+    """
+    spec = find_spec("pyroomacoustics")  # to import all of it takes a second
+    file = Path(str(spec and spec.origin)).parent / "data" / "materials.json"
+    groups = json.loads(file.read_text(encoding="utf-8"))["absorption"].values()
+    return {name: np.array(m["coeffs"]) for group in groups for name, m in group.items()}
 
 
 def direct_responses(
@@ -102,8 +127,8 @@ def direct_responses(
     if mouths is not None:
         gain = gain * mouths.gain(-towards)
     # The high-pass rings on for a while below its 20 Hz.
-    taps = _direct_samples(sources, mics, fs) + fs // 20
     delay = distance * (fs / SPEED_OF_SOUND)
+    taps = int(np.ceil(delay.max())) + HALF_FILTER + fs // 20
     rir = add_delays(delay.reshape(-1, 1), gain.reshape(-1, 1), taps)
     return _without_offset(rir.reshape(*distance.shape, taps), fs)
 
@@ -113,27 +138,116 @@ def _without_offset(rir: np.ndarray, fs: int) -> np.ndarray:
     return signal.sosfilt(high_pass, rir).astype(np.float32)
 
 
-def _exact(room: _Room) -> np.ndarray:
+def _exact(room: Shoebox) -> np.ndarray:
     import pyroomacoustics as pra  # takes a second to import, and "fast" does without it
 
-    order = _max_order(room.size, room.rt60_s, room.absorption)
-    # One process is one worker; and the library's high-pass would ring ahead of the direct path.
-    with _constants(num_threads=1, c=SPEED_OF_SOUND, rir_hpf_enable=False):
-        material = pra.Material(room.absorption)
-        shoebox = pra.ShoeBox(room.size, fs=room.fs, materials=material, max_order=order)
+    rt60_s = room.rt60_s()
+    with _library():
+        shoebox = _shoebox(room, _max_order(room, rt60_s))
         for source, mouth in zip(room.sources, _cardioids(room.mouths), strict=False):
             shoebox.add_source(source, directivity=mouth)
         capsules = None if room.capsules is None else [*_cardioids(room.capsules)]
         shoebox.add_microphone_array(room.mics.T, directivity=capsules)
+        taps = round(1.1 * rt60_s * room.fs) + room.last_direct()
+        _drop_unheard(shoebox, room, taps)
         shoebox.compute_rir()
     offset = pra.constants.get("frac_delay_length") // 2
-    taps = round(1.1 * room.rt60_s * room.fs) + _direct_samples(room.sources, room.mics, room.fs)
     rir = np.zeros((len(room.sources), len(room.mics), taps), np.float32)
     for m, responses in enumerate(shoebox.rir):
         for s, response in enumerate(responses):
             kept = response[offset : offset + taps]
             rir[s, m, : len(kept)] = kept
     return rir
+
+
+def _drop_unheard(shoebox: Any, room: Shoebox, taps: int) -> None:
+    """Leave out the images that arrive after the response, or that walls have damped by 70 dB."""
+    shoebox.image_source_model()
+    reach = SPEED_OF_SOUND / room.fs * (taps + HALF_FILTER) + np.ptp(room.mics, axis=0).sum()
+    centre = room.mics.mean(axis=0)[:, None]
+    for source, visible in zip(shoebox.sources, shoebox.visibility, strict=True):
+        heard = source.damping.max(axis=0) ** 2 > 1e-7
+        heard &= np.sum((source.images - centre) ** 2, axis=0) < reach**2
+        visible[:, ~heard] = False
+
+
+def _shoebox(room: Shoebox, order: int, **options: Any) -> Any:
+    """The library's room, without sources and microphones."""
+    import pyroomacoustics as pra
+
+    def words(coefficients: np.ndarray) -> Any:
+        if len(coefficients) == 1:
+            return float(coefficients[0])
+        return {"coeffs": coefficients.tolist(), "center_freqs": centres_hz(room.fs).tolist()}
+
+    n_bands = len(room.walls.absorption)
+    scattering = words(np.full(n_bands, room.walls.scattering))
+    materials = {
+        wall: pra.Material(words(room.walls.absorption[:, w]), scattering)
+        for w, wall in enumerate(WALLS)
+    }
+    shoebox = pra.ShoeBox(room.size, fs=room.fs, materials=materials, max_order=order, **options)
+    if np.any(room.walls.per_metre) and not options:
+        shoebox.set_air_absorption(room.walls.per_metre.tolist(), centres_hz(room.fs).tolist())
+    return shoebox
+
+
+def _traced(
+    room: Shoebox, order: int, rt60_s: float | None, rng: np.random.Generator, tails: np.ndarray
+) -> np.ndarray:
+    seed = int(rng.integers(2**63))
+    if rt60_s is not None and room.walls.scattering > 0:
+        room = _as_reverberant(room, rt60_s, seed)
+    firsts = [int(np.argmax(tails == tail)) for tail in range(int(np.max(tails)) + 1)]
+    energy = _ray_energy(room, room.sources[firsts], order, room.rt60_s(), seed)
+    return traced_responses(room, order, energy, _BIN_S, rng, tails)
+
+
+def _as_reverberant(room: Shoebox, rt60_s: float, seed: int) -> Shoebox:
+    """The room with walls that give it the RT60 although they scatter, which mixes slow directions
+    with fast ones: the exponents of the decay are scaled until rays measure it."""
+    for _ in range(3):
+        source = room.sources[:1]
+        energy = _ray_energy(room, source, 0, 1.2 * rt60_s, seed)[0].mean(axis=0)
+        left = np.cumsum(energy[::-1])[::-1]
+        level_db = 10 * np.log10(np.maximum(left, 1e-12 * left[0]) / left[0])
+        found_s = decay_time(level_db, np.arange(len(left)) * _BIN_S, -5.0, -35.0)
+        absorption = -np.expm1(room.walls.log_kept * (found_s / rt60_s))
+        room = room._replace(walls=room.walls._replace(absorption=absorption))
+    return room
+
+
+def _ray_energy(
+    room: Shoebox, sources: np.ndarray, order: int, seconds: float, seed: int
+) -> np.ndarray:
+    """Energy (sources, bands, bins) that rays bring to the array beyond images of that order.
+
+    The scattered directions are the library's one use of its generator, which is seeded here.
+    """
+    import pyroomacoustics as pra
+
+    with _library():
+        # It keeps what has met as many walls as its order, which here are images too.
+        shoebox = _shoebox(room, order + 1, ray_tracing=True)
+        volume = float(np.prod(room.size))
+        shoebox.set_ray_tracing(
+            n_rays=max(_RAYS, int(100 * volume)),
+            receiver_radius=0.5,
+            energy_thres=1e-7,
+            time_thres=seconds,
+            hist_bin_size=_BIN_S,
+        )
+        for source in sources:
+            shoebox.add_source(source)
+        shoebox.add_microphone(room.mics.mean(axis=0))
+        pra.libroom.set_rng_seed(seed)
+        shoebox.ray_tracing()
+    histograms = [np.asarray(source[0], float) for source in shoebox.rt_histograms[0]]
+    bins = int(np.ceil(seconds / _BIN_S))
+    energy = np.zeros((len(sources), len(room.walls.absorption), bins))
+    for row, histogram in zip(energy, histograms, strict=True):
+        row[:, : histogram.shape[-1]] = histogram[:, :bins]
+    return energy
 
 
 def _cardioids(patterns: FirstOrder | None) -> Iterator[Any]:
@@ -151,13 +265,24 @@ def _cardioids(patterns: FirstOrder | None) -> Iterator[Any]:
 
 
 @contextmanager
-def _constants(**values: float) -> Iterator[None]:
-    """Set pyroomacoustics' process-wide constants, and put back what a user had set."""
+def _library() -> Iterator[None]:
+    """Set pyroomacoustics' process-wide constants as needed here, and put back a user's.
+
+    One process is one worker; the library's high-pass would ring ahead of the direct path; and the
+    lowest band reaches down to 0 Hz.
+    """
     from pyroomacoustics import constants
 
-    before = {name: constants.get(name) for name in values}
+    ours = {
+        "num_threads": 1,
+        "c": SPEED_OF_SOUND,
+        "rir_hpf_enable": False,
+        "octave_bands_keep_dc": True,
+        "octave_bands_base_freq": 125.0,
+    }
+    before = {name: constants.get(name) for name in ours}
     try:
-        for name, value in values.items():
+        for name, value in ours.items():
             constants.set(name, value)
         yield
     finally:
@@ -165,39 +290,14 @@ def _constants(**values: float) -> Iterator[None]:
             constants.set(name, value)
 
 
-def _max_order(size: np.ndarray, rt60_s: float, absorption: float) -> int:
+def _max_order(room: Shoebox, rt60_s: float) -> int:
     """Reflections enough for every image before the RT60, or that still carries -60 dB."""
-    by_time = SPEED_OF_SOUND * rt60_s * np.linalg.norm(1 / size)
-    by_energy = 6 * np.log(10) / -np.log1p(-absorption)
-    return int(np.ceil(min(by_time, by_energy)))
-
-
-def _direct_samples(sources: np.ndarray, mics: np.ndarray, fs: int) -> int:
-    """Samples that the longest direct path takes, rounded up."""
-    farthest = np.linalg.norm(sources[:, None] - mics[None], axis=-1).max()
-    return int(np.ceil(farthest / SPEED_OF_SOUND * fs)) + HALF_FILTER
-
-
-def _fast(room: _Room, rng: np.random.Generator, tails: np.ndarray) -> np.ndarray:
-    direct = _direct_samples(room.sources, room.mics, room.fs)
-    early_s = max(_EARLY_S, direct / room.fs + _AFTER_DIRECT_S)
-    taps = round(max(room.rt60_s, early_s) * room.fs) + direct
-    times_s = np.arange(taps) / room.fs
-    # Power-complementary cross-fade: cos^2 + sin^2 = 1 keeps the expected energy.
-    angle = np.clip((times_s - early_s + _FADE_S) / _FADE_S, 0, 1) * np.pi / 2
-    coarse = np.arange(0, taps + 160, 160)
-    energy = lattice_energy(room.size, room.absorption, coarse / room.fs) / room.fs
-    envelope = np.exp(np.interp(np.arange(taps), coarse, np.log(energy)) / 2) * np.sin(angle)
-    n_tails = int(np.max(tails)) + 1
-    late = diffuse_white_noise(room.mics, taps, rng, room.fs, n_tails, room.capsules)
-    rir = (late * envelope.astype(np.float32))[tails]
-    if room.mouths is not None:
-        # Late sound left the mouth in every direction.
-        rir *= np.sqrt(room.mouths.diffuse_power()).astype(np.float32)[:, None, None]
-    for s, source in enumerate(room.sources):
-        near = images_within(room.size, source, room.mics.mean(axis=0), SPEED_OF_SOUND * early_s)
-        early = image_response(
-            near, room.absorption, room.mics, taps, room.fs, room.mouth(s), room.capsules
+    by_time = SPEED_OF_SOUND * rt60_s * np.linalg.norm(1 / room.size)
+    by_energy = 6 * np.log(10) / -room.walls.log_kept.max()
+    order = int(np.ceil(min(by_time, by_energy)))
+    if 4 / 3 * order**3 > _MOST_IMAGES:
+        raise ValueError(
+            f"expected a decay for method exact with at most {_MOST_IMAGES:.0e} images, found one "
+            f"of {rt60_s:.2g} s with {4 / 3 * order**3:.0e}: fast, hybrid and ray can do it"
         )
-        rir[s] += early * np.cos(angle)
-    return rir
+    return order

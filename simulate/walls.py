@@ -1,0 +1,71 @@
+"""What the walls and the air of a shoebox room take from sound, band by band."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from simulate.bands import centres_hz
+from simulate.decay import reverberation_time, solve_absorption
+
+WALLS = ("west", "east", "south", "north", "floor", "ceiling")
+_MID_HZ = (500.0, 1000.0)  # ISO 3382 gives the mean of these two octaves for a single number
+_MOST = 0.9999  # of the energy; a wall that takes all of it has no logarithm
+# Nepers of energy per metre of air at 20 degrees and 40% humidity, octaves of 125 Hz to 16 kHz, as
+# in ISO 9613-1.
+_AIR = 1e-3 * np.array([0.1, 0.3, 0.6, 1.0, 1.9, 5.8, 20.3, 60.0])
+
+
+class Walls(NamedTuple):
+    """What a room takes from sound; one band for all frequencies, or those of `centres_hz`.
+
+    absorption (bands, 6): share of the energy that each of WALLS takes, which stand at x = 0, at
+    x = length, at y = 0 and so on; per_metre (bands,): nepers of energy that a metre of air takes;
+    scattering: share of what a wall gives back that leaves it in any direction.
+    """
+
+    absorption: np.ndarray
+    per_metre: np.ndarray
+    scattering: float = 0.0
+
+    @property
+    def log_kept(self) -> np.ndarray:
+        """Natural logarithm (bands, 6) of the share of the energy that a wall gives back."""
+        return np.log1p(-self.absorption)
+
+    def rt60_s(self, room_size_m: np.ndarray) -> np.ndarray:
+        """Expected RT60 of each band (bands,), where the walls are mirrors."""
+        exponents = -self.log_kept.reshape(-1, 3, 2).mean(axis=-1)
+        pairs = zip(exponents, self.per_metre, strict=True)
+        return np.array([reverberation_time(room_size_m, a, m) for a, m in pairs])
+
+    def mid_rt60_s(self, room_size_m: np.ndarray) -> float:
+        """Expected RT60 of the octaves at 500 and 1000 Hz, the mean of the two."""
+        rt60_s = self.rt60_s(room_size_m)
+        mid = np.isin(centres_hz(2**20)[: len(rt60_s)], _MID_HZ)
+        return float(rt60_s[mid].mean() if mid.any() else rt60_s[0])
+
+
+def walls_for_rt60(
+    room_size_m: np.ndarray, rt60_s: float, fs: int, air: bool = False, scattering: float = 0.0
+) -> Walls:
+    """Walls all alike that give the room its RT60, to which air adds: it takes the high bands."""
+    absorption = solve_absorption(room_size_m, rt60_s)
+    per_metre = _air(fs) if air else np.zeros(1)
+    return Walls(np.full((len(per_metre), 6), absorption), per_metre, scattering)
+
+
+def walls_of(
+    coefficients: np.ndarray, fs: int, air: bool = False, scattering: float = 0.0
+) -> Walls:
+    """Walls of given absorption (6, bands) from 125 Hz; bands beyond take that of the last."""
+    n_bands = len(centres_hz(fs))
+    last = np.minimum(np.arange(n_bands), coefficients.shape[-1] - 1)
+    per_metre = _air(fs) if air else np.zeros(n_bands)
+    return Walls(np.clip(coefficients[:, last].T, 0, _MOST), per_metre, scattering)
+
+
+def _air(fs: int) -> np.ndarray:
+    n_bands = len(centres_hz(fs))
+    return _AIR[np.minimum(np.arange(n_bands), len(_AIR) - 1)]
