@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,16 @@ class Clip:
     """One mixture with its truth.
 
     mixture: (mics, samples). early: (talkers, mics, samples), the images with their first
-    reflections only: what enhancement is to give back, at `reference_mic`. mics_m: (mics, 3) and
-    talkers_m: (talkers, 3), in metres in the room. Signals are float32 at 16 kHz.
+    reflections only, at every mic or at `reference_mic` alone. mics_m: (mics, 3) and talkers_m:
+    (talkers, 3), in metres in the room; None where they are not known. Signals are float32 at
+    16 kHz.
     """
 
     name: str
     mixture: Tensor
     early: Tensor
-    mics_m: Tensor
-    talkers_m: Tensor
+    mics_m: Tensor | None = None
+    talkers_m: Tensor | None = None
     reference_mic: int = REFERENCE_MIC
 
     @property
@@ -40,10 +41,35 @@ class Clip:
         """Duration."""
         return self.mixture.shape[-1] / SAMPLE_RATE
 
+    @property
+    def reference(self) -> Tensor:
+        """What enhancement is to give back, (samples,): all early images at the reference mic."""
+        images = self.early.sum(0)
+        return images[self.reference_mic if len(images) > 1 else 0]
+
     def head(self, seconds: float) -> Clip:
         """The clip's beginning, or all of it where it is shorter."""
         end = round(seconds * SAMPLE_RATE)
         return replace(self, mixture=self.mixture[..., :end], early=self.early[..., :end])
+
+    def heard_by(self, mics: Sequence[int]) -> Clip:
+        """The clip as `mics` alone heard it, the first of them the reference mic.
+
+        Raises ValueError for a mic that the clip does not have.
+        """
+        n_mics = len(self.mixture)
+        if max(mics) >= n_mics:
+            raise ValueError(f"expected mics from 0 to {n_mics - 1}, found {max(mics)}")
+        return replace(
+            self,
+            mixture=self.mixture[list(mics)],
+            early=self.early[:, list(mics)] if self.early.shape[1] > 1 else self.early,
+            mics_m=None if self.mics_m is None else self.mics_m[list(mics)],
+            reference_mic=0,
+        )
+
+
+Positions = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -53,20 +79,26 @@ class ClipFiles:
     name: str
     mixture: Path
     early: tuple[Path, ...]
-    mics_m: tuple[tuple[float, ...], ...]
-    talkers_m: tuple[tuple[float, ...], ...]
+    mics_m: Positions | None
+    talkers_m: Positions | None
     conditions: Mapping[str, float | str]
 
     def load(self) -> Clip:
         """Read the audio; raises ValueError, naming the file, when it cannot be what it should."""
-        mixture = _read(self.mixture)
-        early = torch.stack([_read(path) for path in self.early])
+        mixture = read_audio(self.mixture)
+        early = torch.stack([read_audio(path) for path in self.early])
         if early.shape[-1] != mixture.shape[-1]:
             raise ValueError(
                 f"expected {self.early[0]} as long as its mixture, found "
                 f"{early.shape[-1]} and {mixture.shape[-1]} samples"
             )
-        mics, talkers = torch.tensor(self.mics_m), torch.tensor(self.talkers_m)
+        if early.shape[1] not in (1, len(mixture)):
+            raise ValueError(
+                f"expected {self.early[0]} with 1 channel or {len(mixture)} like its mixture, "
+                f"found {early.shape[1]}"
+            )
+        mics = None if self.mics_m is None else torch.tensor(self.mics_m)
+        talkers = None if self.talkers_m is None else torch.tensor(self.talkers_m)
         return Clip(self.name, mixture, early, mics, talkers)
 
     def stamp(self) -> str:
@@ -77,8 +109,10 @@ class ClipFiles:
 
 
 def list_clips(dataset: str | Path, limit: int | None = None) -> list[ClipFiles]:
-    """The clips of a simulated dataset, or the first `limit` of them, in the manifest's order.
+    """The clips of a dataset, or the first `limit` of them, in the manifest's order.
 
+    Each record needs `id` and `paths` with `mixture` and `early` (a file a talker); positions and
+    conditions are used where it has them.
     Raises ValueError for a dataset that is none, is empty, or lacks early images or files.
     """
     clips = [_clip(record) for record in read_manifest(dataset)]
@@ -97,23 +131,39 @@ def list_clips(dataset: str | Path, limit: int | None = None) -> list[ClipFiles]
 def _clip(record: Mapping[str, Any]) -> ClipFiles:
     name = str(record.get("id", "?"))
     try:
-        paths, talkers = record["paths"], record["talkers"]
-        mics = tuple(tuple(position) for position in record["mics_m"])
+        mics, talkers = _positions(record)
         return ClipFiles(
-            name=name,
-            mixture=Path(paths["mixture"]),
-            early=tuple(Path(path) for path in paths["early"]),
+            name=str(record["id"]),
+            mixture=Path(record["paths"]["mixture"]),
+            early=tuple(Path(path) for path in record["paths"]["early"]),
             mics_m=mics,
-            talkers_m=tuple(tuple(talker["position_m"]) for talker in talkers),
-            conditions={
-                "snr_db": float(record["snr_db"]),
-                "rt60_s": float(record["rt60_s"]),
-                "mics": float(len(mics)),
-                "array": str(record["array"]["name"]),
-            },
+            talkers_m=talkers,
+            conditions=_conditions(record),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"expected a simulated mixture, found {error!r} in clip {name}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"expected a mixture with its truth, found {error!r} in {name}") from None
+
+
+def _positions(record: Mapping[str, Any]) -> tuple[Positions | None, Positions | None]:
+    """Of mics and talkers, both or neither: in a measured room talkers have no known distance."""
+    talkers = record.get("talkers") or [{}]
+    known = all("position_m" in t and t.get("distance_m", 0) is not None for t in talkers)
+    if not (known and record.get("mics_m")):
+        return None, None
+    mics = tuple(tuple(position) for position in record["mics_m"])
+    return mics, tuple(tuple(talker["position_m"]) for talker in talkers)
+
+
+def _conditions(record: Mapping[str, Any]) -> dict[str, float | str]:
+    """What is known of how a mixture was made; recordings may lack any of it."""
+    found: dict[str, float | str] = {
+        key: float(record[key]) for key in ("snr_db", "rt60_s") if record.get(key) is not None
+    }
+    if record.get("mics_m"):
+        found["mics"] = float(len(record["mics_m"]))
+    if record.get("array"):
+        found["array"] = str(record["array"]["name"])
+    return found
 
 
 def _check_files(paths: Iterable[Path]) -> None:
@@ -123,7 +173,7 @@ def _check_files(paths: Iterable[Path]) -> None:
         raise ValueError(f"expected an audio file, found nothing at {missing[0]}{more}")
 
 
-def _read(path: Path) -> Tensor:
+def read_audio(path: Path) -> Tensor:
     """An audio file as (channels, samples)."""
     try:
         x, rate = soundfile.read(path, dtype="float32", always_2d=True)

@@ -5,33 +5,35 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import multichannel
+from clearbeam.beams import System
 from clearbeam.clips import Clip, ClipFiles, list_clips
 from clearbeam.files import check_writable, replacing
 from clearbeam.ledger import Ledger, Row, fingerprint
 from clearbeam.report import Report
 from clearbeam.scores import Speed
-from clearbeam.systems import DEFAULT_SYSTEMS, System, check_system, make_system, system_files
-from clearbeam.tasks import TASKS, Estimate, find_task
-from simulate.workers import ONE_THREAD, environment
+from clearbeam.systems import DEFAULT_SYSTEMS, check_system, make_system, system_files
+from clearbeam.tasks import Estimate, find_task
+from simulate.workers import for_each
 
 Progress = Callable[[int, int], None]
 
 WARM_UP_S = 1.0
-# The code and weights that scores depend on; a change there makes remembered scores worthless.
-_SCORED_BY = (
-    Path(multichannel.__path__[0]),
-    *(Path(__file__).with_name(f"{name}.py") for name in ("clips", "metrics", "systems", "tasks")),
+# The code that scores depend on; a change there makes remembered scores worthless. Weights count
+# for the systems that use them (`system_files`).
+_MODULES = ("beams", "clips", "dnsmos", "metrics", "systems", "tasks", "wpe")
+_CODE = (
+    *(path for path in sorted(Path(multichannel.__path__[0]).glob("*.py"))),
+    *(Path(__file__).with_name(f"{name}.py") for name in _MODULES),
 )
 
 
@@ -44,59 +46,67 @@ def evaluate_dataset(
     limit: int | None = None,
     metrics: Sequence[str] | None = None,
     baseline: str = "noisy",
+    dnsmos: str | Path | None = None,
     json_path: str | Path | None = None,
+    markdown_path: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Run every system on every clip of a simulated dataset and score what comes out.
+    """Run every system on every clip of a dataset and score what comes out.
 
     dataset: folder or manifest.jsonl. systems: names (see `clearbeam.systems`); `baseline` is added
-    in front when it is not among them. metrics: names of `TASKS[task].columns()`; by default all
-    whose packages are installed, with a warning for the others. limit: only the first clips.
-    jobs: processes, each with one thread. json_path: where the report goes as JSON; clips already
-    scored are remembered in a .jsonl file beside it, so that the same call resumes.
+    in front when it is not among them. metrics: names of `Task.columns()`; by default all whose
+    packages are installed, with a warning for the others. limit: only the first clips.
+    jobs: processes, each with one thread. dnsmos: the published model's file, for its columns.
+    json_path: where the report goes as JSON; clips already scored are remembered in a .jsonl file
+    beside it, so that the same call resumes. markdown_path: where its tables go.
     progress: called with (done, total), counted in clips times systems.
 
     The real-time factor is processor time, not time on the clock, so that neither other processes
     nor `jobs` show in it. Raises ValueError for an unknown name or a dataset that is none,
-    ImportError for a metric whose package is missing, RuntimeError when a system fails on a clip.
+    ImportError for what needs a package that is missing, RuntimeError when a system fails on a
+    clip, ChildProcessError when a process was killed.
     """
-    chosen = find_task(task).columns(metrics)
+    dnsmos = None if dnsmos is None else Path(dnsmos)
+    chosen = find_task(task, dnsmos).columns(metrics)
     names = _with_baseline(systems or DEFAULT_SYSTEMS, baseline)
     for name in names:
         check_system(name)
     files = list_clips(dataset, limit)
     if jobs < 1:
         raise ValueError(f"expected at least 1 job, found {jobs}")
-    if json_path is not None:
-        check_writable(Path(json_path))
+    for path in (json_path, markdown_path):
+        if path is not None:
+            check_writable(Path(path))
     ledger = Ledger(None if json_path is None else _beside(Path(json_path)))
-    job = _Job(task, tuple(column.name for column in chosen))
+    job = _Job(task, tuple(column.name for column in chosen), dnsmos)
     rows = _score_all(files, names, job, ledger, jobs, progress)
     conditions = {clip.name: clip.conditions for clip in files}
     report = Report(
         str(dataset), task, tuple(chosen), tuple(names), baseline, tuple(rows), conditions
     )
     if json_path is not None:
-        with replacing(Path(json_path)) as partial:
-            partial.write_text(
-                json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-            )
+        text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+        _write(Path(json_path), text)
+    if markdown_path is not None:
+        _write(Path(markdown_path), report.to_markdown())
     return report
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be measured; small, for it travels to every process."""
+    """What is to be measured; small, for it travels with every clip."""
 
     task: str
     metrics: tuple[str, ...]
+    dnsmos: Path | None
+    run: str = ""  # every run makes its systems anew
 
 
 class _Worker:
-    """The systems of one process, made when first needed."""
+    """The task and the systems of one process, made when first needed."""
 
     def __init__(self, job: _Job) -> None:
-        self.job = job
+        self.job, self.task = job, find_task(job.task, job.dnsmos)
         self.systems: dict[str, System] = {}
 
     def score(self, files: ClipFiles, names: Sequence[str]) -> list[Row]:
@@ -108,27 +118,27 @@ class _Worker:
         if name not in self.systems:
             self.systems[name] = make_system(name)
             # First calls allocate and compile; that is not the speed of the system.
-            _run(self.systems[name], name, clip.head(WARM_UP_S))
+            self._run(name, clip.head(WARM_UP_S))
         start = time.process_time()
-        estimate = _run(self.systems[name], name, clip)
+        estimate = self._run(name, clip)
         speed = Speed(time.process_time() - start, clip.seconds)
-        values = TASKS[self.job.task].score(clip, estimate, self.job.metrics)
+        values = self.task.score(clip, estimate, self.job.metrics)
         return Row(clip.name, name, values, speed)
 
-
-def _run(system: System, name: str, clip: Clip) -> Estimate:
-    """A system's estimate (samples,), checked; its error says where it came from."""
-    try:
-        with torch.inference_mode():
-            estimate = system(clip.mixture, clip)
-    except Exception as error:
-        raise RuntimeError(f"{name} failed on clip {clip.name}: {error!r}") from error
-    if estimate.shape != clip.mixture.shape[-1:]:
-        raise RuntimeError(
-            f"expected samples of shape {tuple(clip.mixture.shape[-1:])} from {name} "
-            f"on clip {clip.name}, found {tuple(estimate.shape)}"
-        )
-    return np.asarray(estimate.numpy(), np.float32)
+    def _run(self, name: str, clip: Clip) -> Estimate:
+        """A system's estimate, checked; its error says where it came from."""
+        try:
+            with torch.inference_mode():
+                estimate = self.systems[name](clip.mixture, clip)
+        except Exception as error:
+            raise RuntimeError(f"{name} failed on clip {clip.name}: {error!r}") from error
+        expected = self.task.shape(clip)
+        if estimate.shape != expected:
+            raise RuntimeError(
+                f"expected samples of shape {expected} from {name} "
+                f"on clip {clip.name}, found {tuple(estimate.shape)}"
+            )
+        return np.asarray(estimate.numpy(), np.float32)
 
 
 def _score_all(
@@ -140,18 +150,21 @@ def _score_all(
     progress: Progress | None,
 ) -> list[Row]:
     """All rows, by clip, then system, in the order given; only unknown ones are computed."""
-    code = fingerprint(*_SCORED_BY)
+    common = fingerprint(job.task, *_CODE, *([job.dnsmos] if job.dnsmos else []))
+    of_system = {name: fingerprint(name, *system_files(name)) for name in names}
     keys = {
-        (clip.name, name): fingerprint(job.task, code, clip.stamp(), name, *system_files(name))
+        (clip.name, name): fingerprint(common, clip.stamp(), of_system[name])
         for clip in files
         for name in names
     }
     found = {place: ledger.find(key, job.metrics) for place, key in keys.items()}
     rows = {place: row for place, row in found.items() if row is not None}
-    todo = [(clip, [n for n in names if (clip.name, n) not in rows]) for clip in files]
+    missing = [(clip, [n for n in names if (clip.name, n) not in rows]) for clip in files]
+    todo = [(clip, systems) for clip, systems in missing if systems]
     progress = progress or (lambda done, total: None)
     progress(len(rows), len(keys))
-    for done in _each(job, [(clip, missing) for clip, missing in todo if missing], jobs):
+    work = partial(_score_clip, _Job(**{**vars(job), "run": uuid.uuid4().hex}))
+    for done in for_each(work, todo, jobs):
         for row in done:
             rows[row.clip, row.system] = row
             ledger.add(keys[row.clip, row.system], row)
@@ -159,43 +172,14 @@ def _score_all(
     return [rows[place] for place in keys]
 
 
-def _each(job: _Job, todo: Sequence[tuple[ClipFiles, list[str]]], jobs: int) -> Iterator[list[Row]]:
-    """Score clips here or in fresh processes, in any order."""
-    if min(jobs, len(todo)) <= 1:
-        worker = _Worker(job)
-        for clip, names in todo:
-            with _one_thread():
-                rows = worker.score(clip, names)
-            yield rows
-        return
-    with environment(dict.fromkeys(ONE_THREAD, "1")):
-        pool = ProcessPoolExecutor(
-            min(jobs, len(todo)), get_context("spawn"), initializer=_start, initargs=(job,)
-        )
-        try:
-            futures = [pool.submit(_score_here, clip, names) for clip, names in todo]
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise RuntimeError(
-                "expected every process to live, found one killed (out of memory?); "
-                "the same call with a json_path goes on where it stopped"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _score_clip(job: _Job, todo: tuple[ClipFiles, list[str]]) -> list[Row]:
+    with _one_thread():
+        return _worker(job).score(*todo)
 
 
-_here: _Worker  # of a spawned process, set once when it starts
-
-
-def _start(job: _Job) -> None:
-    global _here
-    torch.set_num_threads(1)
-    _here = _Worker(job)
-
-
-def _score_here(files: ClipFiles, names: Sequence[str]) -> list[Row]:
-    return _here.score(files, names)
+@lru_cache(maxsize=1)
+def _worker(job: _Job) -> _Worker:
+    return _Worker(job)
 
 
 @contextlib.contextmanager
@@ -215,3 +199,8 @@ def _with_baseline(systems: Sequence[str], baseline: str) -> list[str]:
 
 def _beside(json_path: Path) -> Path:
     return json_path.with_name(json_path.stem + ".clips.jsonl")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial_file:
+        partial_file.write_text(text, encoding="utf-8")

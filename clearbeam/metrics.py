@@ -166,6 +166,21 @@ def _stoi(estimate: ArrayLike, reference: ArrayLike, extended: bool) -> float:
             return float("nan")
 
 
+def attenuation(estimate: ArrayLike, noisy: ArrayLike) -> float:
+    """How much less energy the estimate has than the mic it was made from, in dB: -100 to 100.
+
+    estimate, noisy: (samples,). On noise alone that is how much of it was removed. NaN for a silent
+    mic, the worst score for an estimate that is not finite.
+    """
+    s_hat, y = _waveforms(estimate, noisy)
+    if not y.any():
+        return float("nan")
+    if not np.isfinite(s_hat).all():
+        return -CLAMP_DB
+    peak = max(float(np.abs(s_hat).max()), float(np.abs(y).max()))
+    return _ratio_db(_energy(y / peak), _energy(s_hat / peak))
+
+
 def _waveforms(estimate: ArrayLike, reference: ArrayLike) -> tuple[Waveform, Waveform]:
     s_hat, s = np.asarray(estimate, np.float64), np.asarray(reference, np.float64)
     if s.ndim != 1 or s_hat.shape != s.shape or s.size == 0:

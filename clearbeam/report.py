@@ -15,6 +15,7 @@ from clearbeam.tables import Table
 # A condition drawn from a continuum is cut into bins of the given width.
 _BIN_WIDTHS = {"snr_db": 5.0, "rt60_s": 0.2}
 _MAX_VALUES = 6
+_SPREAD = "mean ± half the width of its 95% bootstrap interval over clips"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Report:
             scores = [(c, self.score(system, c.name)) for c in self.columns]
             cells = [_cell(column, score) for column, score in scores]
             rows.append((self._label(system), *cells, f"{self.speed(system).rtf:.3f}"))
-        note = "mean ± half the width of its 95% bootstrap interval; RTF: CPU time, one thread"
+        note = f"{_SPREAD}; ratios (SDR) in dB; RTF: CPU seconds per second of audio, one thread"
         return Table(f"{self.task}: {len(self.clips)} clips of {self.dataset}", header, rows, note)
 
     def _gains(self) -> Table:
@@ -107,21 +108,22 @@ class Report:
             for system in self.systems
             if system != self.baseline
         ]
-        return Table(f"paired difference to {self._label(self.baseline)}", header, rows)
+        title = f"paired difference to {self._label(self.baseline)}"
+        return Table(title, header, rows, f"{_SPREAD}, each clip against itself")
 
     def _by(self, name: str, groups: Mapping[str, tuple[str, ...]]) -> Table:
         header = (name, "clips", "system", *(c.title for c in self.columns))
         rows = []
         for label, clips in groups.items():
             for i, system in enumerate(self.systems):
-                means = [c.text(self.score(system, c.name, clips).mean) for c in self.columns]
+                cells = [_cell(c, self.score(system, c.name, clips)) for c in self.columns]
                 first = (label, str(len(clips))) if i == 0 else ("", "")
-                rows.append((*first, self._label(system), *means))
+                rows.append((*first, self._label(system), *cells))
         return Table(f"by {name}", header, rows)
 
     def _label(self, system: str) -> str:
-        """A system's name with only the last part of a path, unless two would look alike."""
-        short = {name: re.sub(r":.*/", ":", name) for name in self.systems}
+        """A system's name with only the stem of a path, unless two would look alike."""
+        short = {n: re.sub(r":.*/", ":", n).replace(".safetensors", "") for n in self.systems}
         return short[system] if list(short.values()).count(short[system]) == 1 else system
 
     def to_json(self) -> dict[str, Any]:
@@ -164,9 +166,9 @@ def _numbers(score: Score) -> dict[str, float | int | None]:
 
 def _cell(column: Column, score: Score, sign: str = "") -> str:
     low, high = score.interval()
-    spread = column.text((high - low) / 2)
+    spread = f" ± {column.text((high - low) / 2)}" if score.count > 1 else ""
     omitted = f" ({score.undefined} undefined)" if score.undefined else ""
-    return f"{column.text(score.mean, sign)} ± {spread}{omitted}"
+    return f"{column.text(score.mean, sign)}{spread}{omitted}"
 
 
 def _bin(value: float | str, width: float | None) -> float | str:

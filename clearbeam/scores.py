@@ -82,10 +82,36 @@ class Score:
         if not self.count:
             return math.nan, math.nan
         values = np.sort(self.defined)
-        draws = np.random.default_rng(seed).integers(values.size, size=(RESAMPLES, values.size))
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
-        return float(low), float(high)
+        return _percentiles(values[_draws(values.size, seed)].mean(axis=1), confidence)
+
+    def ratio_to(
+        self, other: Score, confidence: float = 0.95, seed: int = 0
+    ) -> tuple[float, float, float]:
+        """(ratio of the means, its lower and upper bound) over the clips that both have.
+
+        The bootstrap draws clips, each with both of its values. NaN where no clip is defined in
+        both.
+        """
+        theirs = dict(zip(other.clips, other.values, strict=True))
+        pairs = sorted((v, theirs[c]) for c, v in zip(self.clips, self.values, strict=True)
+                       if c in theirs and not math.isnan(v + theirs[c]))  # fmt: skip
+        if not pairs:
+            return math.nan, math.nan, math.nan
+        ours, base = np.array(pairs).T
+        draws = _draws(len(pairs), seed)
+        ratios = ours[draws].mean(axis=1) / base[draws].mean(axis=1)
+        return float(ours.mean() / base.mean()), *_percentiles(ratios, confidence)
+
+
+def _draws(count: int, seed: int) -> np.ndarray:
+    """Numbers of the clips in each resample, (RESAMPLES, count)."""
+    return np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
     delay-and-sum, superdirective      a beam towards the talker's true direction
     oracle-mvdr, oracle-mvdr-2048      Souden MVDR with the mask of the true early image, at an STFT
                                        of 512/256 or 2048/512
+    oracle-mask                        that mask on the reference mic, without a beam
     clearbeam, clearbeam-streaming     the shipped chain, with the whole clip in view or causal
     mono                               the same on the reference mic alone
     clearbeam:MODEL and so on          the same with the weights of that name or path
@@ -11,6 +12,9 @@
     BEAM+gtcrn:PATH                    that network after one of the beams above
     mvdr+gtcrn:PATH, mvdr-2048+...     that network makes the mask, Souden MVDR the beam, and the
                                        network cleans the beam
+    wpe, wpe+SYSTEM                    dereverberation by WPE, alone or before any of these
+    SYSTEM@0,2,5                       the system with these mics only, the reference mic first
+    files:FOLDER                       what another program made: FOLDER/CLIP.wav or .flac
 
 A system is `(mixture (mics, samples), clip) -> estimate (samples,)`, float32 at 16 kHz. A blind one
 asks the clip for nothing but its reference mic.
@@ -19,170 +23,162 @@ asks the clip for nothing but its reference mic.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from clearbeam.clips import Clip
-from clearbeam.metrics import SAMPLE_RATE
-from multichannel.beamform import apply_beamformer, mvdr_souden
+from clearbeam.beams import BEAMS, BLIND_BEAMS, System
+from clearbeam.clips import REFERENCE_MIC, Clip, read_audio
+from clearbeam.wpe import require_wpe, wpe
 from multichannel.gtcrn import GTCRNConfig
-from multichannel.spatial import masked_covariance
-from multichannel.steered import delay_and_sum, superdirective
-from multichannel.steering import diffuse_covariance, steering_vector
-from multichannel.stft import STFT, STFTConfig
+from multichannel.stft import STFT
 from multichannel.weights import find_weights, load_gtcrn
 
 DEFAULT_SYSTEMS = (
     "noisy", "delay-and-sum", "superdirective", "oracle-mvdr", "oracle-mvdr-2048", "mono",
     "clearbeam-streaming", "clearbeam",
 )  # fmt: skip
-
-SHORT = STFTConfig()
-LONG = STFTConfig(n_fft=2048, hop=512)  # what a beam likes, and a network cannot wait for
-
-
-class System(Protocol):
-    """From what the mics heard to one clean talker."""
-
-    def __call__(self, mixture: Tensor, clip: Clip, /) -> Tensor:
-        """mixture (mics, samples) -> estimate (samples,)."""
+_SUFFIXES = (".flac", ".wav")
 
 
 # ------------------------------------------------------------------------------------- the names
 
 
+@dataclass(frozen=True)
+class _Name:
+    """What a system's name says: a key of the tables below, and what goes with it."""
+
+    front: str
+    weights: Path | None = None  # of a GTCRN after (and, for a blind beam, before) the front
+    model: str = ""  # of ours
+    folder: Path | None = None  # of files
+    wpe: bool = False
+    mics: tuple[int, ...] = ()
+
+
 def make_system(name: str) -> System:
     """The system of that name, on the CPU.
 
-    Raises ValueError for an unknown name, saying which is nearest, and for weights that are none.
+    Raises ValueError for an unknown name, saying which is nearest, and for weights that are none;
+    ImportError for WPE without its package.
     """
-    front, weights, model = _parse(name)
-    if weights is not None:
-        network = OneInputNetwork(weights)
-        if front in BLIND_BEAMS:
-            return Chain(partial(BLIND_BEAMS[front], network), network)
-        return Chain(BEAMS[front], network)
-    return BEAMS[front] if front in BEAMS else OURS[front](model)
+    said = _parse(name)
+    system = _core(said)
+    if said.wpe:
+        require_wpe()
+        system = partial(_after_wpe, system)
+    return partial(_heard_by, said.mics, system) if said.mics else system
 
 
 def check_system(name: str) -> None:
-    """Raise ValueError if `make_system` certainly would, without loading anything."""
-    front, weights, model = _parse(name)
-    if weights is not None and not weights.is_file():
-        raise ValueError(f"expected GTCRN weights, found no file {weights}")
-    if front in OURS:
-        find_weights(model)
+    """Raise what `make_system` certainly would, without loading anything."""
+    said = _parse(name)
+    if said.wpe:
+        require_wpe()
+    if said.weights is not None and not said.weights.is_file():
+        raise ValueError(f"expected GTCRN weights, found no file {said.weights}")
+    if said.folder is not None and not said.folder.is_dir():
+        raise ValueError(f"expected a folder of estimates, found none at {said.folder}")
+    if said.front in OURS:
+        find_weights(said.model)
 
 
 def system_files(name: str) -> list[Path]:
-    """The user's own files that the system's output depends on: weights and their config."""
-    _, weights, model = _parse(name)
-    brought = weights or Path(model)
-    if brought.suffix != ".safetensors":
-        return []
-    return [path for path in (brought, brought.with_suffix(".json")) if path.is_file()]
+    """The files that the system's output depends on: weights and their config, or estimates."""
+    said = _parse(name)
+    if said.folder is not None:
+        return [path for path in sorted(said.folder.iterdir()) if path.suffix in _SUFFIXES]
+    weights = [said.weights] if said.weights is not None else []
+    if said.front in OURS:
+        # The mask network of the package stands before any other of ours.
+        weights = [find_weights(said.model), find_weights("mono")]
+    files = [file for path in weights for file in (path, path.with_suffix(".json"))]
+    return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
-def _parse(name: str) -> tuple[str, Path | None, str]:
-    """A name as its front (a key of the tables), the weights of a GTCRN, and our own model."""
+def with_network(weights: str | Path) -> list[str]:
+    """The names of all systems that a one-input GTCRN makes: alone, and after every front-end."""
+    fronts = ("delay-and-sum", *BLIND_BEAMS, "oracle-mvdr", "oracle-mvdr-2048")
+    return [f"gtcrn:{weights}", *(f"{front}+gtcrn:{weights}" for front in fronts)]
+
+
+def _parse(name: str) -> _Name:
+    if name.startswith("files:") and len(name) > len("files:"):
+        return _Name("files", folder=Path(name.removeprefix("files:")))
+    core, at, mics = name.rpartition("@")
+    if at and re.fullmatch(r"\d+(,\d+)*", mics):
+        numbers = tuple(int(number) for number in mics.split(","))
+        if numbers[0] != REFERENCE_MIC or len(set(numbers)) < len(numbers):
+            raise ValueError(
+                f"expected different mics, the reference mic {REFERENCE_MIC} first, found {name}"
+            )
+        return _Name(**{**vars(_parse(core)), "mics": numbers})
+    if name == "wpe" or name.startswith("wpe+"):
+        return _Name(**{**vars(_parse(name[len("wpe+") :] or "noisy")), "wpe": True})
+    return _parse_core(name)
+
+
+def _parse_core(name: str) -> _Name:
     head, found, path = name.partition("gtcrn:")
     if found and path and (not head or head.endswith("+")):
         front = head.removesuffix("+") or "noisy"
         if front in BEAMS or front in BLIND_BEAMS:
-            return front, Path(path), ""
+            return _Name(front, weights=Path(path))
     front, found, model = name.partition(":")
     if front in OURS and bool(found) == bool(model):
-        return front, None, model or ("mono" if front == "mono" else "default")
+        return _Name(front, model=model or ("mono" if front == "mono" else "default"))
     if name in BEAMS:
-        return name, None, ""
+        return _Name(name)
     raise ValueError(f"expected a system's name, found {name}: {_nearest(name)}")
 
 
 def _nearest(name: str) -> str:
-    known = [*BEAMS, *OURS, "gtcrn:PATH", *(f"{beam}+gtcrn:PATH" for beam in BLIND_BEAMS)]
+    networks = ["gtcrn:PATH", *(f"{beam}+gtcrn:PATH" for beam in BLIND_BEAMS)]
+    known = [*BEAMS, *OURS, *networks, "wpe", "files:FOLDER"]
     longer = [other for other in known if other.startswith(name)]
     close = longer or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
 
 
-# --------------------------------------------------------------------------------------- the beams
+# ------------------------------------------------------------------------------------ the systems
 
 
-def noisy(mixture: Tensor, clip: Clip) -> Tensor:
-    """The reference mic as recorded."""
-    return mixture[clip.reference_mic]
+def _core(said: _Name) -> System:
+    if said.folder is not None:
+        return partial(from_file, said.folder)
+    if said.weights is not None:
+        network = OneInputNetwork(said.weights)
+        if said.front in BLIND_BEAMS:
+            return Chain(partial(BLIND_BEAMS[said.front], network), network)
+        return Chain(BEAMS[said.front], network)
+    return BEAMS[said.front] if said.front in BEAMS else OURS[said.front](said.model)
 
 
-def steered_beam(design: Callable[..., Tensor], mixture: Tensor, clip: Clip) -> Tensor:
-    """A beam of fixed `design` towards the first talker, in phase with the reference mic."""
-    centre = clip.mics_m.mean(0)
-    towards = clip.talkers_m[0] - centre
-    azimuth = torch.rad2deg(torch.atan2(towards[1], towards[0]))
-    elevation = torch.rad2deg(torch.asin(towards[2] / towards.norm()))
-    stft = STFT(LONG)
-    freqs_hz = stft.config.freqs_hz(SAMPLE_RATE)
-    positions = clip.mics_m - centre
-    steering = steering_vector(
-        positions, freqs_hz, azimuth, elevation, reference_mic=clip.reference_mic
-    )
-    w = design(steering, positions, freqs_hz)
-    return stft.inverse(apply_beamformer(w, stft(mixture)), mixture.shape[-1])
+def _after_wpe(system: System, mixture: Tensor, clip: Clip) -> Tensor:
+    return system(wpe(mixture), clip)
 
 
-def souden_beam(config: STFTConfig, mixture: Tensor, speech: Tensor, reference_mic: int) -> Tensor:
-    """Souden MVDR whose mask is the share of `speech` in the power of the mics.
+def _heard_by(mics: tuple[int, ...], system: System, mixture: Tensor, clip: Clip) -> Tensor:
+    few = clip.heard_by(mics)
+    return system(few.mixture, few)
 
-    speech: estimates of the talker at the same mics, (mics, samples), or (1, samples) at the
-    reference mic only. The masks of several mics are averaged.
+
+def from_file(folder: Path, mixture: Tensor, clip: Clip) -> Tensor:
+    """The estimate that another program left in `folder` under the clip's name.
+
+    Raises ValueError when it is not there, or is no mono sound at 16 kHz.
     """
-    stft = STFT(config)
-    Y, S = stft(mixture), stft(speech)
-    N = (Y if len(S) == len(Y) else Y[reference_mic, None]) - S
-    power, rest = S.abs().square(), N.abs().square()
-    mask = torch.nan_to_num(power / (power + rest)).mean(0)
-    psd_speech, psd_noise = masked_covariance(Y, torch.stack([mask, 1 - mask]))
-    w = mvdr_souden(psd_speech, psd_noise, reference_mic)
-    return stft.inverse(apply_beamformer(w, Y), mixture.shape[-1])
-
-
-def oracle_beam(config: STFTConfig, mixture: Tensor, clip: Clip) -> Tensor:
-    """Souden MVDR with the mask of the true early image at the reference mic."""
-    early = clip.early.sum(0)[clip.reference_mic, None]
-    return souden_beam(config, mixture, early, clip.reference_mic)
-
-
-def blind_beam(config: STFTConfig, network: OneInputNetwork, mixture: Tensor, clip: Clip) -> Tensor:
-    """Souden MVDR with the mask of what the network makes of each mic."""
-    return souden_beam(config, mixture, network(mixture), clip.reference_mic)
-
-
-def _delay_and_sum(steering: Tensor, positions_m: Tensor, freqs_hz: Tensor) -> Tensor:
-    return delay_and_sum(steering)
-
-
-def _superdirective(steering: Tensor, positions_m: Tensor, freqs_hz: Tensor) -> Tensor:
-    return superdirective(diffuse_covariance(positions_m, freqs_hz), steering)
-
-
-BEAMS: dict[str, System] = {
-    "noisy": noisy,
-    "delay-and-sum": partial(steered_beam, _delay_and_sum),
-    "superdirective": partial(steered_beam, _superdirective),
-    "oracle-mvdr": partial(oracle_beam, SHORT),
-    "oracle-mvdr-2048": partial(oracle_beam, LONG),
-}
-BLIND_BEAMS: dict[str, Callable[..., Tensor]] = {
-    "mvdr": partial(blind_beam, SHORT),
-    "mvdr-2048": partial(blind_beam, LONG),
-}
-
-
-# ------------------------------------------------------------------------------------- the networks
+    for path in (folder / f"{clip.name}{suffix}" for suffix in _SUFFIXES):
+        if path.is_file():
+            estimate = read_audio(path)
+            if len(estimate) > 1:
+                raise ValueError(f"expected one channel in {path}, found {len(estimate)}")
+            return estimate[0, : mixture.shape[-1]]
+    raise ValueError(f"expected {clip.name}.flac or .wav in {folder}, found neither")
 
 
 class OneInputNetwork:

@@ -1,7 +1,7 @@
-"""One piece of work for every index: in this process, in several, or on a Dask cluster.
+"""One piece of work for every item: in this process, in several, or on a Dask cluster.
 
 Several processes of one machine need no package beside the standard library and start in half a
-second, so Dask is for more than one machine. The work decides by its index alone what it does, so
+second, so Dask is for more than one machine. The work decides by its item alone what it does, so
 that it does not matter where, when and in what order that is.
 """
 
@@ -16,11 +16,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
-Work = Callable[[int], T]
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 # glibc gives large blocks back at once and pays with page faults for the next ones: on a virtual
@@ -28,13 +29,14 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 _AHEAD = 1000  # tasks a cluster holds at most: a million at once would only fill its memory
 _CONNECT_S = 20
+_BLOCK = 100  # indices to a task where each takes a moment
 _ALONE = threading.Lock()
 
 
 def for_each(
-    work: Work[T], indices: Sequence[int], jobs: int = 1, cluster: str | None = None
+    work: Callable[[S], T], items: Sequence[S], jobs: int = 1, cluster: str | None = None
 ) -> Iterator[T]:
-    """Results of `work` for all indices, as they get done and so in any order.
+    """Results of `work` for all items, as they get done and so in any order.
 
     jobs: processes to start here, each with one thread; 1 works in this process.
     cluster: address of a Dask scheduler (`tcp://host:8786`) or its scheduler file, instead of jobs.
@@ -43,24 +45,35 @@ def for_each(
     when the cluster does not answer, ImportError without Dask.
     """
     if cluster is not None:
-        return _on_cluster(work, indices, cluster)
-    if jobs == 1 or len(indices) < 2:
-        return map(work, indices)
-    return _in_processes(work, indices, min(jobs, len(indices)))
+        return _on_cluster(work, items, cluster)
+    if jobs == 1 or len(items) < 2:
+        return map(work, items)
+    return _in_processes(work, items, min(jobs, len(items)))
 
 
-def _in_processes(work: Work[T], indices: Sequence[int], jobs: int) -> Iterator[T]:
+def in_order(work: Callable[[int], T], count: int, jobs: int = 1) -> list[T]:
+    """Results of `work`, quick work, for 0 to count - 1 in their order; `for_each` in blocks."""
+    size = min(_BLOCK, -(-count // jobs))
+    blocks = for_each(partial(_block, work, count, size), range(0, count, size), jobs)
+    return [result for _, results in sorted(blocks, key=itemgetter(0)) for result in results]
+
+
+def _block(work: Callable[[int], T], count: int, size: int, first: int) -> tuple[int, list[T]]:
+    return first, [work(index) for index in range(first, min(first + size, count))]
+
+
+def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iterator[T]:
     context = multiprocessing.get_context("spawn")
-    left = iter(indices)
+    left = iter(items)
     with (
         environment(dict.fromkeys(ONE_THREAD, "1") | _KEEP_MEMORY),
         ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool,
     ):
         try:
-            running = {pool.submit(work, index) for index in islice(left, 2 * jobs)}
+            running = {pool.submit(work, item) for item in islice(left, 2 * jobs)}
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(work, index) for index in islice(left, len(done))}
+                running |= {pool.submit(work, item) for item in islice(left, len(done))}
                 for future in done:
                     yield future.result()
         except BrokenProcessPool:
@@ -84,17 +97,17 @@ def _end_with_parent() -> None:
     threading.Thread(target=end, daemon=True).start()
 
 
-def _on_cluster(work: Work[T], indices: Sequence[int], address: str) -> Iterator[T]:
+def _on_cluster(work: Callable[[S], T], items: Sequence[S], address: str) -> Iterator[T]:
     try:
         from distributed import Client, as_completed
     except ImportError:
         raise ImportError("expected Dask for a cluster: pip install 'clearbeam[cluster]'") from None
     where = {"scheduler_file" if Path(address).is_file() else "address": address}
-    task, left = partial(_alone, work), iter(indices)
+    task, left = partial(_alone, work), iter(items)
     with Client(**where, timeout=_CONNECT_S, set_as_default=False) as client:
 
         def submit(n: int) -> list:
-            return [client.submit(task, index, pure=False) for index in islice(left, n)]
+            return [client.submit(task, item, pure=False) for item in islice(left, n)]
 
         running = as_completed(submit(_AHEAD), loop=client.loop)
         for future in running:
@@ -102,10 +115,10 @@ def _on_cluster(work: Work[T], indices: Sequence[int], address: str) -> Iterator
             yield future.result()
 
 
-def _alone(work: Work[T], index: int) -> T:
+def _alone(work: Callable[[S], T], item: S) -> T:
     """One at a time: settings of pyroomacoustics are global to a process, and threads share it."""
     with _ALONE:
-        return work(index)
+        return work(item)
 
 
 @contextmanager

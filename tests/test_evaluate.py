@@ -7,12 +7,16 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from cli import refused, succeeded
 from safetensors.torch import save_file
 
 from clearbeam import evaluate, systems
@@ -98,13 +102,13 @@ def test_any_number_of_jobs_gives_the_same_scores_and_leaves_the_process_as_it_w
 
 
 def test_a_killed_process_is_told_in_one_line(dataset, monkeypatch):
-    monkeypatch.setattr(evaluate, "_score_here", _die)
-    with pytest.raises(RuntimeError, match="found one killed") as error:
+    monkeypatch.setattr(evaluate, "_score_clip", _die)
+    with pytest.raises(ChildProcessError, match="a worker process died") as error:
         evaluate_dataset(dataset, ["noisy"], metrics=("si_sdr",), jobs=2)
     assert "\n" not in str(error.value)
 
 
-def _die(files, names):
+def _die(job, todo):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -200,6 +204,97 @@ def test_a_ledger_skips_what_is_no_row(tmp_path):
     assert found.find("key", ["si_sdr", "sdr"]) is None and found.find("other", []) is None
 
 
+def test_killed_with_minus_nine_it_goes_on_and_reports_as_if_never_stopped(dataset, tmp_path):
+    names = ("noisy", "oracle-mvdr", "oracle-mvdr-2048", "superdirective")
+    whole = evaluate_dataset(dataset, names, metrics=FAST)
+    out, ledger = tmp_path / "scores.json", tmp_path / "scores.clips.jsonl"
+    systems = [word for name in names for word in ("--system", name)]
+    options = ["--jobs", "2", "--metrics", ",".join(FAST), "--json", str(out)]
+    command = [sys.executable, "-m", "clearbeam", "evaluate", str(dataset), *systems, *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not ledger.exists():
+            time.sleep(0.02)
+        process.kill()
+        # Its workers hold the other end of the pipe, so this comes back when they have ended.
+        process.communicate(timeout=300)
+    known = ledger.read_text().splitlines()
+    again = evaluate_dataset(dataset, names, metrics=FAST, json_path=out)
+    assert len(known) > 0
+    assert [(row.clip, row.system, dict(row.values)) for row in again.rows] == [
+        (row.clip, row.system, pytest.approx(dict(row.values), abs=1e-4)) for row in whole.rows
+    ]
+
+
+# ------------------------------------------------------------------------- what may be evaluated
+
+
+def test_recordings_need_no_more_than_an_id_and_a_reference(dataset, tmp_path):
+    full = evaluate_dataset(dataset, ["oracle-mvdr"], metrics=FAST)
+    lines = (dataset / "manifest.jsonl").read_text().splitlines()
+    records = [{k: json.loads(line)[k] for k in ("id", "paths")} for line in lines]
+    (dataset / "manifest.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    bare = evaluate_dataset(dataset, ["oracle-mvdr"], metrics=FAST)
+    assert scores(bare, "oracle-mvdr") == pytest.approx(scores(full, "oracle-mvdr"))
+    assert bare.groups() == {}
+    with pytest.raises(RuntimeError, match="expected known positions for a steered beam"):
+        evaluate_dataset(dataset, ["delay-and-sum"], metrics=FAST)
+
+
+def test_a_reference_of_one_channel_serves_and_of_another_number_does_not(dataset):
+    full = evaluate_dataset(dataset, ["oracle-mvdr", "oracle-mvdr@0,3"], metrics=FAST)
+    early = next(iter(read_manifest(dataset)))["paths"]["early"][0]
+    x, rate = soundfile.read(early)
+    soundfile.write(early, x[:, :1], rate, subtype="PCM_24")
+    one = evaluate_dataset(dataset, ["oracle-mvdr", "oracle-mvdr@0,3"], metrics=FAST)
+    for name in full.systems:
+        assert scores(one, name)[0] == pytest.approx(scores(full, name)[0], abs=1e-3)
+    soundfile.write(early, x[:, :2], rate, subtype="PCM_24")
+    with pytest.raises(ValueError, match="with 1 channel or 6 like its mixture, found 2"):
+        evaluate_dataset(dataset, ["noisy"], metrics=FAST)
+
+
+def test_what_another_program_made_is_scored_and_scored_anew_when_it_changes(dataset, tmp_path):
+    made, out = tmp_path / "made", tmp_path / "scores.json"
+    made.mkdir()
+    for record in read_manifest(dataset):
+        x, rate = soundfile.read(record["paths"]["mixture"])
+        soundfile.write(made / f"{record['id']}.wav", x[:, 2], rate, subtype="FLOAT")
+    name = f"files:{made}"
+    report = evaluate_dataset(dataset, [name], metrics=FAST, json_path=out)
+    for i, record in enumerate(read_manifest(dataset)):
+        early, _ = soundfile.read(record["paths"]["early"][0])
+        mixture, rate = soundfile.read(record["paths"]["mixture"])
+        expected = si_sdr(mixture[:, 2], early[:, 0])
+        assert scores(report, name)[i] == pytest.approx(expected, abs=1e-4)
+    soundfile.write(made / f"{record['id']}.wav", mixture[:, 0], rate, subtype="FLOAT")
+    again = evaluate_dataset(dataset, [name], metrics=FAST, json_path=out)
+    assert scores(again, name)[-1] == pytest.approx(scores(again, "noisy")[-1])
+    soundfile.write(made / f"{record['id']}.wav", mixture[:, :2], rate)
+    with pytest.raises(RuntimeError, match=r"expected one channel in .*, found 2"):
+        evaluate_dataset(dataset, [name], metrics=FAST)
+    (made / f"{record['id']}.wav").unlink()
+    with pytest.raises(
+        RuntimeError, match=r"expected 5-0000002\.flac or \.wav in .*, found neither"
+    ):
+        evaluate_dataset(dataset, [name], metrics=FAST)
+
+
+def test_the_command_takes_metrics_a_model_a_network_and_another_baseline(dataset, tmp_path):
+    torch.manual_seed(0)
+    weights, table = tmp_path / "net.safetensors", tmp_path / "out" / "scores.md"
+    save_file(GTCRN().state_dict(), weights)
+    command = ["evaluate", dataset, "--limit", "1", "--metrics", "stoi,si_sdr"]
+    succeeded(*command, "--system", "oracle-mvdr", "--gtcrn", weights, "--model", "mono",
+              "--against", "oracle-mvdr", "--markdown", table)  # fmt: skip
+    text = table.read_text()
+    assert "| system | STOI | SI-SDR | RTF |" in text and "difference to oracle-mvdr**" in text
+    for name in ("clearbeam:mono", "gtcrn:net", "delay-and-sum+gtcrn:net", "mvdr-2048+gtcrn:net",
+                 "oracle-mvdr+gtcrn:net"):  # fmt: skip
+        assert f"| {name} |" in text
+    refused("did you mean si_sdr", *command[:4], "--metrics", "si_sd")
+    refused("did you mean noisy", *command, "--against", "nosy")
+
+
 # --------------------------------------------------------------------------- failures and bad input
 
 
@@ -232,6 +327,14 @@ def test_a_missing_package_leaves_its_columns_out_unless_they_are_asked_for(data
     [
         ({"task": "dance"}, "expected a task among enhance, found dance"),
         ({"metrics": ["snr"]}, "expected metrics among si_sdr, .*, found snr"),
+        ({"metrics": ["pesq"]}, "found pesq; did you mean pesq_wb"),
+        (
+            {"metrics": ["dnsmos_sig"]},
+            "expected the DNSMOS model's file for dnsmos_sig",
+        ),
+        ({"dnsmos": "/no/such.onnx"}, "expected the DNSMOS model, found no file /no/such.onnx"),
+        ({"systems": ["files:/no/such"]}, "expected a folder of estimates, found none at /no/such"),
+        ({"markdown_path": "/"}, "expected a file to write, found the folder /"),
         ({"systems": ["nosy"]}, "expected a system's name, found nosy: did you mean noisy"),
         ({"systems": ["gtcrn:/no/such"]}, "expected GTCRN weights, found no file /no/such"),
         ({"baseline": "silence"}, "expected a system's name, found silence"),
@@ -254,27 +357,29 @@ def edited(dataset: Path, **changes) -> None:
 
 
 def test_a_broken_dataset_is_refused(dataset, tmp_path):
-    def refused(message):
+    def refuses(message):
         with pytest.raises(ValueError, match=message):
             evaluate_dataset(dataset, ["noisy"], metrics=("si_sdr",))
 
     with pytest.raises(ValueError, match=r"expected a data set with a manifest\.jsonl"):
         evaluate_dataset(tmp_path / "nowhere")
     records = [json.loads(x) for x in (dataset / "manifest.jsonl").read_text().splitlines()]
-    edited(dataset, snr_db=None)
-    refused("expected a simulated mixture, found KeyError.*snr_db.* in clip 5-0000002")
+    edited(dataset, snr_db="loud")
+    refuses("expected a mixture with its truth, found ValueError.*loud.* in 5-0000002")
+    edited(dataset, **{**records[-1], "paths": {"mixture": "mixture.flac"}})
+    refuses("expected a mixture with its truth, found KeyError.*early.* in 5-0000002")
     edited(dataset, **records[0])
-    refused("expected each clip once in .*, found twice: 5-0000000")
+    refuses("expected each clip once in .*, found twice: 5-0000000")
     edited(dataset, **records[-1])
     early = dataset / records[-1]["paths"]["early"][0]
     x, rate = soundfile.read(early)
     soundfile.write(early, x[:-10], rate)
-    refused("early1.flac as long as its mixture, found 31990 and 32000")
+    refuses("early1.flac as long as its mixture, found 31990 and 32000")
     soundfile.write(early, x, 8000)
-    refused("expected sound at 16000 Hz in .*early1.flac, found 32000 samples at 8000 Hz")
+    refuses("expected sound at 16000 Hz in .*early1.flac, found 32000 samples at 8000 Hz")
     early.write_text("no sound")
-    refused("expected an audio file, found .*early1.flac")
+    refuses("expected an audio file, found .*early1.flac")
     early.unlink()
-    refused("expected an audio file, found nothing at .*early1.flac")
+    refuses("expected an audio file, found nothing at .*early1.flac")
     (dataset / "manifest.jsonl").write_text("")
-    refused("expected mixtures in .*, found an empty manifest")
+    refuses("expected mixtures in .*, found an empty manifest")

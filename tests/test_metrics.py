@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from clearbeam import metrics
-from clearbeam.metrics import CLAMP_DB, METRICS, SAMPLE_RATE, estoi, pesq_wb, sdr, si_sdr, stoi
+from clearbeam.metrics import (
+    CLAMP_DB,
+    METRICS,
+    SAMPLE_RATE,
+    attenuation,
+    estoi,
+    pesq_wb,
+    sdr,
+    si_sdr,
+    stoi,
+)
 
 # pesq needs a C compiler to install, so it may be missing where the tests run.
 INSTALLED = [metric for metric in METRICS.values() if metric.available]
@@ -127,6 +137,19 @@ def test_pesq_and_stoi_are_the_packages_with_the_order_turned():
     assert estoi(s_hat, s) == pytest.approx(pystoi.stoi(s, s_hat, 16_000, True), abs=1e-6)
     # The scores are not symmetric, so an order turned once too often would show.
     assert abs(pesq_wb(s, s_hat) - pesq_wb(s_hat, s)) > 0.01
+
+
+@pytest.mark.parametrize("level", [1e-6, 1.0, 1e200])
+def test_attenuation_is_the_ratio_of_energies(level):
+    y = level * voice()
+    assert attenuation(0.01 * y, y) == pytest.approx(40)
+    assert attenuation(2 * y[::-1], y) == pytest.approx(-20 * math.log10(2))
+
+
+def test_attenuation_of_silence_is_whole_and_of_failure_none():
+    y = voice()
+    assert attenuation(0 * y, y) == CLAMP_DB and attenuation(math.nan * y, y) == -CLAMP_DB
+    assert math.isnan(attenuation(y, 0 * y))
 
 
 S = voice()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -82,8 +83,12 @@ def test_markdown_shows_means_intervals_differences_and_conditions():
     low, high = report().score("noisy", "si_sdr").interval()
     assert f"| noisy | 3.50 ± {(high - low) / 2:.2f} |" in text
     assert "(1 undefined)" in text
-    assert "| ours:b.safetensors | +3.00 ± 0.00 | +0.000 ± 0.000" in text
-    assert "**by rt60_s**" in text and "| 0.4 to 0.6 | 4 | noisy | 4.50 |" in text
+    assert "| ours:b | +3.00 ± 0.00 | +0.000 ± 0.000" in text
+    part = report().groups()["rt60_s"]["0.4 to 0.6"]
+    low, high = report().score("noisy", "si_sdr", part).interval()
+    assert "**by rt60_s**" in text
+    assert f"| 0.4 to 0.6 | 4 | noisy | 4.50 ± {(high - low) / 2:.2f} |" in text
+    assert "| 0.6 to 0.8 | 1 | noisy | 7.00 | 0.700 |" in text, "one clip has no interval"
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.count("|") in (5, 4, 6) for line in lines)
 
@@ -91,6 +96,13 @@ def test_markdown_shows_means_intervals_differences_and_conditions():
 def test_systems_that_would_look_alike_keep_their_paths():
     text = report(systems=("noisy", "ours:/a/w", "ours:/b/w")).to_markdown()
     assert "| ours:/a/w |" in text and "| ours:/b/w |" in text
+
+
+def test_differences_are_taken_to_the_baseline_that_was_chosen():
+    found = replace(report(), baseline="ours:/a/b.safetensors")
+    assert found.gain("noisy", "si_sdr").values == (-3.0,) * 8
+    text = found.to_markdown()
+    assert "**paired difference to ours:b**" in text and "| noisy | -3.00 ± 0.00 |" in text
 
 
 def test_one_system_has_no_differences_and_a_table_prints():

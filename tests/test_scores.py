@@ -67,6 +67,24 @@ def test_the_interval_is_the_same_in_any_order_and_again():
     assert forward.total == backward.total
 
 
+def test_a_ratio_of_means_pairs_the_clips_and_covers_the_truth():
+    rng = np.random.default_rng(4)
+    base = score(rng.uniform(1, 9, 60))
+    ours = score(0.8 * np.array(base.values) + 0.05 * rng.standard_normal(60))
+    ratio, low, high = ours.ratio_to(base)
+    assert ratio == pytest.approx(ours.mean / base.mean)
+    assert low < 0.8 < high and high - low < 0.02, "clips drawn apart would give a wide interval"
+    backwards = Score(base.clips[::-1], base.values[::-1])
+    assert ours.ratio_to(backwards) == ours.ratio_to(base)
+
+
+def test_a_ratio_leaves_out_clips_that_only_one_has_or_that_are_undefined():
+    ours = score([2.0, math.nan, 4.0, 50.0])
+    theirs = Score(("clip0", "clip1", "clip2", "other"), (4.0, 1.0, 8.0, 9.0))
+    assert ours.ratio_to(theirs) == (0.5, 0.5, 0.5)
+    assert all(math.isnan(v) for v in ours.ratio_to(Score()))
+
+
 def test_a_clip_counted_twice_is_refused():
     with pytest.raises(ValueError, match="expected each clip once, found twice: clip0"):
         score([1.0]) + score([2.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,7 +22,9 @@ from clearbeam.systems import (
     check_system,
     make_system,
     system_files,
+    with_network,
 )
+from clearbeam.wpe import wpe
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.weights import save_gtcrn
 
@@ -158,6 +161,78 @@ def test_a_blind_beam_takes_its_mask_from_the_network(clip, weights):
         assert estimate.shape == (N_SAMPLES,) and torch.isfinite(estimate).all()
 
 
+def test_the_oracle_mask_knows_the_truth_and_uses_one_mic(clip):
+    assert score("oracle-mask", clip) > score("noisy", clip) + 5
+    at = replace(clip, mixture=clip.mixture[:1], early=clip.early[:, :1])
+    assert score("oracle-mask", at) == pytest.approx(score("oracle-mask", clip))
+
+
+def test_a_beam_without_positions_is_refused(clip):
+    with pytest.raises(ValueError, match="expected known positions for a steered beam"):
+        make_system("superdirective")(clip.mixture, replace(clip, talkers_m=None))
+
+
+@pytest.mark.parametrize("name", ["noisy", "oracle-mvdr", "delay-and-sum", "wpe"])
+def test_a_system_with_some_mics_is_the_system_on_an_array_of_those(name, clip):
+    few = replace(
+        clip,
+        mixture=clip.mixture[[0, 3, 1]],
+        early=clip.early[:, [0, 3, 1]],
+        mics_m=MICS_M[[0, 3, 1]],
+    )
+    found = make_system(f"{name}@0,3,1")(clip.mixture, clip)
+    assert torch.allclose(found, make_system(name)(few.mixture, few), atol=1e-6)
+
+
+def test_mics_that_are_not_there_or_leave_out_the_reference_are_refused(clip):
+    with pytest.raises(ValueError, match="expected mics from 0 to 5, found 6"):
+        make_system("noisy@0,6")(clip.mixture, clip)
+    for name in ("noisy@1,0", "noisy@0,2,2"):
+        with pytest.raises(ValueError, match="expected different mics, the reference mic 0 first"):
+            check_system(name)
+
+
+def test_wpe_takes_late_reverberation_away_and_leaves_the_early_part(clip):
+    pytest.importorskip("nara_wpe")
+    rng = np.random.default_rng(7)
+    decay = np.exp(-np.arange(4800) / 900) * (np.arange(4800) > 1200)
+    rir = 0.25 * decay * rng.standard_normal((4, 4800))
+    clip = replace(clip, early=clip.early[:, :4])
+    early = clip.early[0].double().numpy()
+    late = np.stack([np.convolve(e, h)[:N_SAMPLES] for e, h in zip(early, rir, strict=True)])
+    wet = replace(clip, mixture=torch.from_numpy(early + late).float())
+    assert score("wpe", wet) > score("noisy", wet) + 3
+    assert score("wpe", replace(clip, mixture=clip.early[0])) > 20
+    silent = replace(clip, mixture=0 * clip.mixture)
+    assert torch.equal(make_system("wpe")(silent.mixture, silent), torch.zeros(N_SAMPLES))
+    duplicated = replace(wet, mixture=wet.mixture[[0, 0, 1]])
+    assert torch.isfinite(make_system("wpe")(duplicated.mixture, duplicated)).all()
+
+
+def test_wpe_stands_before_any_system(clip, weights):
+    pytest.importorskip("nara_wpe")
+    clip = replace(clip, mixture=clip.mixture[:2], early=clip.early[:, :2])
+    dried = replace(clip, mixture=wpe(clip.mixture))
+    with torch.inference_mode():
+        for name in ("oracle-mvdr", f"mvdr+gtcrn:{weights}"):
+            found = make_system(f"wpe+{name}")(clip.mixture, clip)
+            assert torch.allclose(found, make_system(name)(dried.mixture, dried), atol=1e-5)
+
+
+def test_wpe_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for ask in (check_system, make_system):
+        with pytest.raises(ImportError, match="expected the package nara_wpe for wpe, found none"):
+            ask("wpe+oracle-mvdr")
+
+
+def test_a_network_brings_every_chain_that_can_be_made_of_it(weights):
+    names = with_network(weights)
+    assert len(names) == len(set(names)) >= 6
+    for name in names:
+        check_system(name)
+
+
 def test_our_systems_ask_the_enhancer_for_what_their_names_say(clip, monkeypatch):
     calls = []
 
@@ -197,6 +272,9 @@ def test_our_systems_ask_the_enhancer_for_what_their_names_say(clip, monkeypatch
         ("clearbeam:", "did you mean clearbeam?"),
         ("noisy:model", "did you mean noisy?"),
         ("xyzzy", "known are noisy, delay-and-sum"),
+        ("wpe+nosy", "did you mean noisy?"),
+        ("clearbaem@0,1", "did you mean clearbeam?"),
+        ("files:", "did you mean files:FOLDER?"),
     ],
 )
 def test_an_unknown_name_is_refused_and_the_nearest_named(name, hint):
@@ -214,8 +292,12 @@ def test_every_name_checks_and_paths_may_hold_any_sign(weights):
     config.write_text('{"network": {}}')
     assert system_files(f"mvdr+gtcrn:{weights}") == [weights, config]
     config.unlink()
-    assert system_files(f"clearbeam:{weights}") == [weights]
-    assert system_files("clearbeam") == system_files("noisy") == []
+    shipped = ["default.safetensors", "default.json", "mono.safetensors", "mono.json"]
+    assert [path.name for path in system_files("clearbeam@0,2")] == shipped
+    assert [path.name for path in system_files("mono")] == shipped[2:]
+    names = [path.name for path in system_files(f"wpe+clearbeam:{weights}")]
+    assert names == ["weights.safetensors", *shipped[2:]]
+    assert system_files("noisy") == []
 
 
 def test_weights_that_are_none_are_refused_in_one_line(tmp_path):

@@ -21,9 +21,31 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="A system; repeat for several. Default: a standard set."),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="Weights of ours to add, shipped or your own."),
+    ] = None,
+    gtcrn: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A one-input GTCRN to add, alone and after each beam."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Only these, such as si_sdr,pesq_wb. Default: all."),
+    ] = None,
+    dnsmos: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The published sig_bak_ovr.onnx, to rate by DNSMOS."),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(metavar="NAME", help="The system that differences are taken to.")
+    ] = "noisy",
     json: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write every number there; the same command resumes."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the tables there.")
     ] = None,
     jobs: Annotated[int, typer.Option(metavar="J", min=1, help="Processes at work.")] = 1,
     limit: Annotated[
@@ -33,16 +55,17 @@ def run(
     """Score our systems and the built-in baselines on the same mixtures.
 
     SI-SDR, SDR, PESQ-WB, STOI and ESTOI against the early image of the talker at microphone 0, with
-    95% confidence intervals, the paired differences to the noisy microphone, a table for each
-    condition that varies, and the real-time factor on one thread.
+    95% confidence intervals, the paired differences to one system, a table for each condition that
+    varies, and the real-time factor on one thread. docs/evaluation.md says how each is defined and
+    what systems there are.
 
+    \b
     Examples:
-
         clearbeam simulate quickstart --out data/quick --count 5
-
-        clearbeam evaluate data/quick --task enhance
-
+        clearbeam evaluate data/quick
         clearbeam evaluate data/quick --system clearbeam --system noisy --json scores.json
+        clearbeam evaluate data/quick --metrics si_sdr,stoi --against mono --markdown scores.md
+        clearbeam evaluate data/quick --system clearbeam --system clearbeam@0,3 --jobs 2
     """
     from clearbeam.evaluate import evaluate_dataset
 
@@ -51,14 +74,27 @@ def run(
         try:
             report = evaluate_dataset(
                 dataset,
-                system,
+                chosen(system, model or [], gtcrn),
                 task=task,
                 jobs=jobs,
                 limit=limit,
+                metrics=metrics.split(",") if metrics is not None else None,
+                baseline=against,
+                dnsmos=dnsmos,
                 json_path=json,
+                markdown_path=markdown,
                 progress=lambda done, total: bar.update(work, completed=done, total=total),
             )
         except RuntimeError as error:  # a system that fails names itself and the clip
             raise ValueError(str(error)) from error
     for table in report.tables():
         out.print(table.to_rich())
+
+
+def chosen(system: list[str] | None, models: list[str], gtcrn: Path | None) -> list[str]:
+    """The names of the systems: those asked for, or the standard set, and what is added to them."""
+    from clearbeam.systems import DEFAULT_SYSTEMS, with_network
+
+    names = list(system or DEFAULT_SYSTEMS)
+    names += [f"clearbeam:{name}" for name in models]
+    return names + (with_network(gtcrn) if gtcrn is not None else [])
