@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """A model that cannot be changed and knows no keys but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def config_dir(kind: str) -> Path:

@@ -1,4 +1,4 @@
-"""Talkers who walk: trajectories, and convolution with responses that change on the way."""
+"""Sources that walk: trajectories, and convolution with responses that change on the way."""
 
 from __future__ import annotations
 
@@ -112,6 +112,13 @@ def stations(
     at = np.linspace(0.0, last_m, n)
     positions = np.stack([np.interp(at, walked, places[:, axis]) for axis in range(3)], axis=1)
     return positions, progress_m * ((n - 1) / max(last_m, 1e-12))
+
+
+def headings(positions: np.ndarray) -> list[tuple[float, float, float]]:
+    """Horizontal unit vectors along a walk past two or more positions (n, 3), one at each."""
+    way = np.gradient(positions[:, :2], axis=0)
+    way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12)
+    return [(x, y, 0.0) for x, y in way.tolist()]
 
 
 def convolve_moving(x: np.ndarray, rir: np.ndarray, progress: np.ndarray) -> np.ndarray:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from simulate.arrays import ArrayGeometry, load_array, random_array
-from simulate.decay import solve_absorption
+from simulate.materials import room_walls
 from simulate.quantity import draw
 from simulate.scene_config import ArrayConfig, SceneConfig, TalkerConfig
 
 _TRIES = 30
-_SOURCE_WALL_M = 0.2
+SOURCE_WALL_M = 0.2
 _SOURCE_CLEAR_M = 0.7
 
 
@@ -30,23 +30,31 @@ class Place(NamedTuple):
     origin_m: np.ndarray  # (3,), of the array
     rotation_deg: float  # of the array about the vertical
     talkers_m: list[np.ndarray]  # of (3,)
+    materials: dict[str, str] | None  # by wall; None where the RT60 says it all
+    scattering: float
 
 
 def draw_place(config: SceneConfig, rng: np.random.Generator) -> Place:
     """One room with everything in it; NoSpaceError when what was drawn does not fit together."""
     room = config.room
     size = np.array([draw(q, rng) for q in (room.length_m, room.width_m, room.height_m)])
-    rt60_s = draw(room.rt60_s, rng)
+    rt60_s = 0.0 if room.rt60_s is None else draw(room.rt60_s, rng)
+    materials = None if room.materials is None else room.materials.draw(rng)
+    scattering = draw(room.scattering, rng)
     try:
-        solve_absorption(size, rt60_s)
+        walls = room_walls(size, config.fs, rt60_s, materials, room.air_absorption, scattering)
+        if config.method == "exact":
+            walls.image_order(size)
     except ValueError as error:
         raise NoSpaceError(str(error)) from None
+    if materials is not None:
+        rt60_s = round(walls.mid_rt60_s(size), 4)
     array = _draw_array(config.array, rng)
     mics, origin, rotation_deg = place_array(array, size, config.array, rng)
     talkers: list[np.ndarray] = []
     for _ in range(max(1, round(draw(config.talkers.count, rng)))):
         talkers.append(place_talker(config.talkers, size, origin, talkers, rng))
-    return Place(size, rt60_s, array, mics, origin, rotation_deg, talkers)
+    return Place(size, rt60_s, array, mics, origin, rotation_deg, talkers, materials, scattering)
 
 
 def place_array(
@@ -96,11 +104,11 @@ def place_talker(
 def place_source(size: np.ndarray, origin: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Anywhere in the room but at the walls or right at the array."""
     for _ in range(_TRIES):
-        position = rng.uniform(_SOURCE_WALL_M, size - _SOURCE_WALL_M)
+        position = rng.uniform(SOURCE_WALL_M, size - SOURCE_WALL_M)
         if np.linalg.norm(position - origin) >= _SOURCE_CLEAR_M:
             return position
     # In a room that small the corner across is the farthest place.
-    return np.where(origin > size / 2, _SOURCE_WALL_M, size - _SOURCE_WALL_M)
+    return np.where(origin > size / 2, SOURCE_WALL_M, size - SOURCE_WALL_M)
 
 
 def _draw_array(config: ArrayConfig, rng: np.random.Generator) -> ArrayGeometry:

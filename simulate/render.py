@@ -10,6 +10,7 @@ from scipy import fft
 
 from simulate.measured import robust_rt60, stack_responses
 from simulate.mics import capsules, clip, through_mics
+from simulate.motion import convolve_moving
 from simulate.noise import decorrelated_noise, diffuse_noise
 from simulate.responses import Responses, moving_images, scene_responses
 from simulate.scene import Scene, Source
@@ -52,7 +53,7 @@ def render(scene: Scene) -> Mixture:
     responses = scene_responses(scene, rng)
     dry = np.stack([play(t.segments, scene.n_samples, scene.fs) for t in scene.talkers])
     talkers = _images(dry, responses)
-    noise = _noise(scene, np.asarray(scene.mics_m), responses.noise, rng)
+    noise = _noise(scene, np.asarray(scene.mics_m), responses, rng)
     if scene.mics is not None:
         talkers = {name: through_mics(x, scene.mics) for name, x in talkers.items()}
         noise = through_mics(noise, scene.mics)
@@ -70,7 +71,8 @@ def _images(dry: np.ndarray, responses: Responses) -> dict[str, np.ndarray]:
     """Reverberant, early and direct images, each (talkers, mics, samples)."""
     parts = {name: getattr(responses, name) for name in ("image", "early", "direct")}
     if any(way is not None for way in responses.progress):
-        return {name: moving_images(dry, rir, responses) for name, rir in parts.items()}
+        owner, ways = responses.owner, responses.progress
+        return {name: moving_images(dry, rir, owner, ways) for name, rir in parts.items()}
     return {name: _convolve(dry[:, None], rir) for name, rir in parts.items()}
 
 
@@ -103,12 +105,15 @@ def _noise_gain(scene: Scene, speech: np.ndarray, noise: np.ndarray, own: np.nda
     return max(0.0, (np.sqrt(max(b * b + a * left, 0.0)) - b) / a) if a > 0 else 0.0
 
 
-def _noise(scene: Scene, mics: np.ndarray, rir: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _noise(
+    scene: Scene, mics: np.ndarray, responses: Responses, rng: np.random.Generator
+) -> np.ndarray:
     """Sum of the scene's noises, (mics, samples); each has its own level at microphone 0."""
-    responses = iter(rir)
+    owner = responses.noise_owner
+    ways = ((responses.noise[owner == k], way) for k, way in enumerate(responses.noise_progress))
     total = np.zeros((len(mics), scene.n_samples))
     for source in scene.noises:
-        part = _noise_part(source, scene, mics, responses, rng)
+        part = _noise_part(source, scene, mics, ways, rng)
         total += part * (_ratio(1.0, _power(part[0])) * 10 ** (source.level_db / 20))
     return total
 
@@ -117,7 +122,7 @@ def _noise_part(
     source: Source,
     scene: Scene,
     mics: np.ndarray,
-    responses: Iterator[np.ndarray],
+    ways: Iterator[tuple[np.ndarray, np.ndarray | None]],
     rng: np.random.Generator,
 ) -> np.ndarray:
     """One noise at every microphone, (mics, samples), at any level."""
@@ -132,7 +137,8 @@ def _noise_part(
         patterns = capsules(scene.mics)
         field = diffuse_noise(one_channel, mics, rng, scene.fs, source.field, patterns)
         return field.astype(float)
-    return _convolve(one_channel, next(responses))
+    rir, way = next(ways)
+    return _convolve(one_channel, rir[0]) if way is None else convolve_moving(one_channel, rir, way)
 
 
 def _at_level(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from importlib.util import find_spec
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,14 +21,12 @@ from simulate.walls import WALLS, Walls, walls_for_rt60
 __all__ = [
     "METHODS",
     "direct_responses",
-    "material_table",
     "measure_rt60",
     "room_impulse_responses",
 ]
 
 METHODS = ("exact", "fast", "hybrid", "ray")
 _IMAGE_ORDER = {"hybrid": 3, "ray": 0}  # reflections that are exact images; rays do the rest
-_MOST_IMAGES = 2e7  # of the exact method; their places alone take half a gigabyte
 _RAYS = 10_000
 _BIN_S = 0.004
 _LOWEST_HZ = 20.0  # every reflection has the same sign, which piles up at 0 Hz as in no real room
@@ -98,18 +92,6 @@ def room_impulse_responses(
     return _without_offset(rir, fs)
 
 
-@lru_cache
-def material_table() -> dict[str, np.ndarray]:
-    """Absorption (bands,) from 125 Hz of the materials that pyroomacoustics knows, by name.
-
-    M. Vorlaender, Auralization, Springer (2008), appendix.
-    """
-    spec = find_spec("pyroomacoustics")  # to import all of it takes a second
-    file = Path(str(spec and spec.origin)).parent / "data" / "materials.json"
-    groups = json.loads(file.read_text(encoding="utf-8"))["absorption"].values()
-    return {name: np.array(m["coeffs"]) for group in groups for name, m in group.items()}
-
-
 def direct_responses(
     sources_m: np.ndarray,
     mics_m: np.ndarray,
@@ -143,7 +125,7 @@ def _exact(room: Shoebox) -> np.ndarray:
 
     rt60_s = room.rt60_s()
     with _library():
-        shoebox = _shoebox(room, _max_order(room, rt60_s))
+        shoebox = _shoebox(room, room.walls.image_order(room.size))
         for source, mouth in zip(room.sources, _cardioids(room.mouths), strict=False):
             shoebox.add_source(source, directivity=mouth)
         capsules = None if room.capsules is None else [*_cardioids(room.capsules)]
@@ -288,16 +270,3 @@ def _library() -> Iterator[None]:
     finally:
         for name, value in before.items():
             constants.set(name, value)
-
-
-def _max_order(room: Shoebox, rt60_s: float) -> int:
-    """Reflections enough for every image before the RT60, or that still carries -60 dB."""
-    by_time = SPEED_OF_SOUND * rt60_s * np.linalg.norm(1 / room.size)
-    by_energy = 6 * np.log(10) / -room.walls.log_kept.max()
-    order = int(np.ceil(min(by_time, by_energy)))
-    if 4 / 3 * order**3 > _MOST_IMAGES:
-        raise ValueError(
-            f"expected a decay for method exact with at most {_MOST_IMAGES:.0e} images, found one "
-            f"of {rt60_s:.2g} s with {4 / 3 * order**3:.0e}: fast, hybrid and ray can do it"
-        )
-    return order

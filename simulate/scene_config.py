@@ -7,48 +7,37 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
 from simulate.arrays import Kind
-from simulate.config import find_config, nearest, read_yaml
+from simulate.config import Frozen, find_config, nearest, read_yaml
 from simulate.corpus import BUILTIN
 from simulate.directivity import PATTERNS
 from simulate.quantity import Choice, Quantity, Uniform, bounds
+from simulate.room_config import Names, RoomConfig
 
-
-class Frozen(BaseModel):
-    """A model that cannot be changed and knows no keys but its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RoomConfig(Frozen):
-    """Shoebox room: three sides in metres, and the RT60 that is measured in it."""
-
-    length_m: Quantity = Uniform(uniform=(3, 8))
-    width_m: Quantity = Uniform(uniform=(3, 6))
-    height_m: Quantity = Uniform(uniform=(2.4, 3.5))
-    rt60_s: Quantity = Uniform(uniform=(0.2, 0.6))
+Method = Annotated[
+    Literal["exact", "fast", "hybrid", "ray"],
+    BeforeValidator(lambda name: "exact" if name == "image" else name),
+]
 
 
 class RandomArrayConfig(Frozen):
     """Arrays drawn anew for each mixture."""
 
     kinds: list[Kind] = Field(["linear", "circular", "planar", "irregular"], min_length=1)
-    mics: Quantity = [2, 3, 4, 5, 6, 7, 8]
+    mics: Quantity = Choice(choice=[2, 3, 4, 5, 6, 7, 8])
     aperture_m: Quantity = Uniform(uniform=(0.02, 0.4))
 
 
 class ArrayConfig(Frozen):
     """`names` of arrays (or YAML paths), one drawn for each mixture; else `random` arrays."""
 
-    names: list[str] = []
+    names: list[str] = Field([])
     random: RandomArrayConfig | None = None
     height_m: Quantity = Uniform(uniform=(0.7, 1.5))
     min_wall_m: float = Field(0.5, ge=0)
@@ -62,15 +51,17 @@ class ArrayConfig(Frozen):
 
 
 class MotionConfig(Frozen):
-    """Talkers who walk: the kinds of way, one drawn for each; the speed; how many of them walk.
+    """Sources that walk: the kinds of way, one drawn for each; the speed; how many of them walk.
 
-    line: to one place; arc: about the array; waypoints: from place to place. step_m: how far apart
-    responses are computed on the way.
+    line: to one place; arc: about the array; waypoints: from place to place. facing: "ahead" for
+    talkers who face where they walk, "start" for as they stood. step_m: how far apart responses are
+    computed on the way.
     """
 
     kind: list[Literal["line", "arc", "waypoints"]] = Field(["waypoints"], min_length=1)
     speed_m_s: Quantity = Uniform(uniform=(0.5, 1.5))
     probability: float = Field(1, ge=0, le=1)
+    facing: Literal["start", "ahead"] = "start"
     step_m: float = Field(0.01, gt=0)
 
 
@@ -115,9 +106,7 @@ class MicConfig(Frozen):
     Microphone 0 is the reference: never dead, never clipping, its clock is the time.
     """
 
-    pattern: Annotated[
-        list[str], Field(min_length=1), BeforeValidator(lambda v: [v] if isinstance(v, str) else v)
-    ] = ["omni"]
+    pattern: Names = Field(["omni"])
     facing: Literal["outward", "up"] | float = "outward"
     gain_db: Quantity = 0
     phase_deg: Quantity = 0
@@ -150,6 +139,12 @@ class DiffusePart(NoisePart):
     field: Literal["spherical", "cylindrical"] = "spherical"
 
 
+class PlacedPart(NoisePart):
+    """Noise from places in the room; motion: some of its sources walk."""
+
+    motion: MotionConfig | None = None
+
+
 class NoiseMix(Frozen):
     """diffuse: from everywhere; point: at a place in the room; babble: talkers around the room.
 
@@ -157,9 +152,9 @@ class NoiseMix(Frozen):
     """
 
     diffuse: DiffusePart | None = DiffusePart()
-    point: NoisePart | None = None
-    babble: NoisePart | None = None
-    appliance: NoisePart | None = None
+    point: PlacedPart | None = None
+    babble: PlacedPart | None = None
+    appliance: PlacedPart | None = None
 
 
 class SceneConfig(Frozen):
@@ -169,9 +164,9 @@ class SceneConfig(Frozen):
     measured: a measured room in place of room, array and where the talkers stand.
     snr_db: reverberant talkers over noise at microphone 0, which counts the microphone's own noise
     only with snr_counts_mics; level_dbfs: RMS of the mixture there. early_ms: how long after the
-    direct path still counts as early. method: see `room_impulse_responses`. speech, noise:
-    manifests, or "builtin"; split: the part of them to use. references, reference_mics: what a data
-    set holds beside the mixture.
+    direct path still counts as early. method: see `room_impulse_responses`; exact may be called
+    image too. speech, noise: manifests, or "builtin"; split: the part of them to use. references,
+    reference_mics: what a data set holds beside the mixture.
     """
 
     room: RoomConfig = RoomConfig()
@@ -185,7 +180,7 @@ class SceneConfig(Frozen):
     level_dbfs: Quantity = Uniform(uniform=(-35, -20))
     duration_s: Quantity = 4
     early_ms: float = Field(50, gt=0)
-    method: Literal["exact", "fast"] = "exact"
+    method: Method = "exact"
     speech: str = BUILTIN
     noise: str = BUILTIN
     split: str | None = None
@@ -201,12 +196,13 @@ class SceneConfig(Frozen):
     def _sensible(self) -> SceneConfig:
         if all(part is None for _, part in self.noise_mix):
             raise ValueError("expected at least one part in noise_mix, found none")
-        positive = {f"room.{name}": quantity for name, quantity in self.room}
+        sizes = ("length_m", "width_m", "height_m", "rt60_s")
+        positive = {f"room.{name}": getattr(self.room, name) for name in sizes}
         positive["talkers.count"] = self.talkers.count
         positive["talkers.distance_m"] = self.talkers.distance_m
         positive["duration_s"] = self.duration_s
         for name, quantity in positive.items():
-            if not bounds(quantity)[0] > 0:
+            if quantity is not None and not bounds(quantity)[0] > 0:
                 raise ValueError(f"expected {name} above 0, found {bounds(quantity)[0]:g}")
         self._check_together()
         return self
@@ -214,11 +210,16 @@ class SceneConfig(Frozen):
     def _check_together(self) -> None:
         """Keys that each are right and cannot go together."""
         directional = self.mics is not None and self.mics.pattern != ["omni"]
-        placed = (self.talkers.motion, self.talkers.facing_deg)
+        walks = [getattr(part, "motion", None) for _, part in self.noise_mix]
+        placed = (self.talkers.motion, self.talkers.facing_deg, *walks)
         if self.measured is not None and (directional or any(v is not None for v in placed)):
             raise ValueError(
-                "expected talkers.motion, talkers.facing_deg and mics.pattern in simulated rooms, "
+                "expected motion, talkers.facing_deg and mics.pattern in simulated rooms, "
                 "found them with a measured one"
+            )
+        if bounds(self.room.scattering)[1] > 0 and self.method not in ("hybrid", "ray"):
+            raise ValueError(
+                f"expected method hybrid or ray for room.scattering, found {self.method}"
             )
         own = None if self.mics is None else self.mics.self_noise_db
         if self.snr_counts_mics and own is not None and -bounds(own)[1] <= bounds(self.snr_db)[1]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from simulate.bands import centres_hz
-from simulate.decay import reverberation_time, solve_absorption
+from simulate.decay import SPEED_OF_SOUND, reverberation_time, solve_absorption
 
+_MOST_IMAGES = 2e7  # of one source; their places alone take half a gigabyte
 WALLS = ("west", "east", "south", "north", "floor", "ceiling")
 _MID_HZ = (500.0, 1000.0)  # ISO 3382 gives the mean of these two octaves for a single number
 _MOST = 0.9999  # of the energy; a wall that takes all of it has no logarithm
@@ -46,6 +48,22 @@ class Walls(NamedTuple):
         mid = np.isin(centres_hz(2**20)[: len(rt60_s)], _MID_HZ)
         return float(rt60_s[mid].mean() if mid.any() else rt60_s[0])
 
+    def image_order(self, room_size_m: np.ndarray) -> int:
+        """Reflections enough for every image before the RT60, or that still carries -60 dB.
+
+        Raises ValueError when so many images do not fit into memory.
+        """
+        rt60_s = float(self.rt60_s(room_size_m).max())
+        by_time = SPEED_OF_SOUND * rt60_s * np.linalg.norm(1 / np.asarray(room_size_m))
+        by_energy = 6 * np.log(10) / -self.log_kept.max()
+        order = int(np.ceil(min(by_time, by_energy)))
+        if 4 / 3 * order**3 > _MOST_IMAGES:
+            raise ValueError(
+                f"expected a decay for method exact with at most {_MOST_IMAGES:.0e} images, found "
+                f"one of {rt60_s:.2g} s with {4 / 3 * order**3:.0e}: fast, hybrid and ray can do it"
+            )
+        return order
+
 
 def walls_for_rt60(
     room_size_m: np.ndarray, rt60_s: float, fs: int, air: bool = False, scattering: float = 0.0
@@ -57,13 +75,14 @@ def walls_for_rt60(
 
 
 def walls_of(
-    coefficients: np.ndarray, fs: int, air: bool = False, scattering: float = 0.0
+    materials: Sequence[np.ndarray], fs: int, air: bool = False, scattering: float = 0.0
 ) -> Walls:
-    """Walls of given absorption (6, bands) from 125 Hz; bands beyond take that of the last."""
-    n_bands = len(centres_hz(fs))
-    last = np.minimum(np.arange(n_bands), coefficients.shape[-1] - 1)
-    per_metre = _air(fs) if air else np.zeros(n_bands)
-    return Walls(np.clip(coefficients[:, last].T, 0, _MOST), per_metre, scattering)
+    """Walls of given absorption, (bands,) from 125 Hz for each of WALLS; what lies beyond the last
+    band of a material is as that."""
+    bands = np.arange(len(centres_hz(fs)))
+    absorption = np.stack([m[np.minimum(bands, len(m) - 1)] for m in materials], axis=1)
+    per_metre = _air(fs) if air else np.zeros(len(bands))
+    return Walls(np.clip(absorption, 0, _MOST), per_metre, scattering)
 
 
 def _air(fs: int) -> np.ndarray:
