@@ -49,6 +49,7 @@ def main(
     noise: str = "builtin",
     clips: int = 800,
     valid: int = 100,
+    seconds: float = 4,
     steps: int = 400,
     seeds: int = 2,
     jobs: int = 1,
@@ -59,7 +60,7 @@ def main(
     exact = scene("exact", speech, noise, "valid")
     write_dataset(exact, out / "valid", valid, VALID_SEED, jobs)
     weights = {
-        (method, seed): trained(out, method, seed, steps)
+        (method, seed): trained(out, method, clips, seconds, steps, seed)
         for seed in range(seeds)
         for method in METHODS
     }
@@ -94,14 +95,15 @@ def scene(method: str, speech: str, noise: str, split: str) -> SceneConfig:
     return SceneConfig.model_validate(data)
 
 
-def trained(out: Path, method: str, seed: int, steps: int) -> Path:
-    """The weights of a finished training run."""
-    folder = out / f"{method}-{seed}"
-    finished = folder / f"{steps}.safetensors"
+def trained(out: Path, method: str, clips: int, seconds: float, steps: int, seed: int) -> Path:
+    """The weights of a finished training run, in a folder named by all that it depends on."""
+    folder = out / f"{method}-{clips}x{seconds:g}s-{steps}-{seed}"
+    finished = folder / "finished.safetensors"
     if not finished.is_file():
         command = [sys.executable, "-m", "multichannel.train", "--network", NETWORK]
+        command += ["--processes", "1"]
         places = {"--data": out / method, "--valid": out / "valid", "--out": folder}
-        numbers = {"--steps": steps, "--every": steps, "--processes": 1, "--seed": seed}
+        numbers = {"--steps": steps, "--every": steps, "--seed": seed, "--seconds": seconds}
         options = itertools.chain.from_iterable((places | numbers).items())
         subprocess.run([*command, *map(str, options)], check=True)
         for suffix in (".json", ".safetensors"):

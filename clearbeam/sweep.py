@@ -51,16 +51,14 @@ def run_sweep(
     Raises ValueError for anything wrong in the config, before any work; ImportError where a package
     is missing; RuntimeError when a system fails.
     """
-    out = Path(out)
+    out = Path(out).resolve()  # workers of a cluster stand elsewhere
     if jobs < 1:
         raise ValueError(f"expected at least 1 job, found {jobs}")
     require_parquet()
     metrics = _check(config)
+    _claim(out, config)
     points = config.points()
     scenes = [config.scene_at(point, out / "arrays") for point in points]
-    with replacing(out / "sweep.yaml") as partial_file:
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        partial_file.write_text(text, encoding="utf-8")
     work = partial(_run_point, config, metrics, scenes, out / "points")
     reports: dict[int, Report] = {}
     if progress:
@@ -87,6 +85,23 @@ def _check(config: SweepConfig) -> list[str]:
         for point in config.points():
             sample_scene(config.scene_at(point, Path(scratch)), config.seed, 0)
     return [column.name for column in find_task("enhance").columns(config.metrics)]
+
+
+def _claim(out: Path, config: SweepConfig) -> None:
+    """Note in the folder what is swept there; ValueError where it holds another sweep."""
+    note = out / "sweep.yaml"
+    if note.is_file():
+        there = SweepConfig.load(note)
+        if there == config:
+            return  # a file that its user wrote stays as it was written
+        if not config.continues(there):
+            raise ValueError(
+                f"expected {out} to hold a sweep of this scene, set, seed and keys, "
+                f"found another ({', '.join(there.grid)} in {there.scene}): give a new --out"
+            )
+    with replacing(note) as file:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        file.write_text(text, encoding="utf-8")
 
 
 def _run_point(

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulate.arrays import ArrayGeometry
 from simulate.config import find_config, nearest, read_yaml, validate
+from simulate.corpus import BUILTIN
 from simulate.scene_config import SceneConfig, find_scene
 
 _CIRCLE = ("circle.mics", "circle.diameter_m")
@@ -37,9 +38,19 @@ class SweepConfig(BaseModel):
     set: dict[str, Any] = Field(default_factory=dict)
     grid: Annotated[dict[str, Values], Field(min_length=1)]
     systems: Annotated[list[str], Field(min_length=1)]
-    metrics: list[str] | None = None
+    metrics: Annotated[list[str], Field(min_length=1)] | None = None
     count: int = Field(10, ge=1)
     seed: int = Field(0, ge=0)
+
+    @field_validator("grid")
+    @classmethod
+    def _different(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for key, values in grid.items():
+            cells = [plain(value) for value in values]
+            for cell in cells:
+                if cells.count(cell) > 1:
+                    raise ValueError(f"expected different values of {key}, found {cell} twice")
+        return grid
 
     @classmethod
     def load(cls, path: str | Path) -> SweepConfig:
@@ -52,6 +63,27 @@ class SweepConfig(BaseModel):
         if config.scene.endswith((".yaml", ".yml")):
             return config.model_copy(update={"scene": str((path.parent / config.scene).resolve())})
         return config
+
+    def with_material(
+        self, speech: str | None, noise: str | None, split: str | None
+    ) -> SweepConfig:
+        """The same sweep of other corpora, relative to the working folder, or of another split."""
+        corpora = {"speech": speech, "noise": noise}
+        changes = {
+            key: value if value == BUILTIN else str(Path(value).resolve())
+            for key, value in corpora.items()
+            if value is not None
+        }
+        if split is not None:
+            changes["split"] = split
+        return self.model_copy(update={"set": {**self.set, **changes}})
+
+    def continues(self, other: SweepConfig) -> bool:
+        """Whether points of the two belong in one table: only values, systems or counts differ."""
+        mine, theirs = (
+            (sweep.scene, sweep.set, sweep.seed, list(sweep.grid)) for sweep in (self, other)
+        )
+        return mine == theirs
 
     def points(self) -> list[dict[str, Any]]:
         """Every combination of the grid's values, by key; the last key changes fastest."""

@@ -6,6 +6,11 @@ import csv
 import json
 import math
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +150,70 @@ def test_a_grid_that_grows_keeps_the_points_it_had(swept, tmp_path):
     )
 
 
+RESULTS = ("results.csv", "results.parquet", "summary.csv")
+
+
+def results(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in RESULTS}
+
+
+def test_two_processes_write_the_same_tables(swept, tmp_path):
+    _, out = swept
+    run_sweep(small(), tmp_path, jobs=2)
+    assert results(tmp_path) == results(out)
+
+
+def test_a_dask_cluster_that_stands_elsewhere_writes_the_same_tables(swept, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    _, out = swept
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=":0"
+    ) as cluster:
+        monkeypatch.chdir(tmp_path)
+        run_sweep(small(), "there", cluster=cluster.scheduler_address)
+    assert results(tmp_path / "there") == results(out)
+
+
+def test_killed_while_at_work_and_then_completed_it_has_the_same_tables(swept, tmp_path):
+    _, out = swept
+    file, broken = tmp_path / "mine.yaml", tmp_path / "broken"
+    file.write_text(json.dumps(SMALL))
+    args = [str(arg) for arg in ("sweep", file, "--out", broken)]
+    process = subprocess.Popen([sys.executable, "-m", "clearbeam", *args])
+    while not list(broken.glob("points/*/scores.clips.jsonl")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (broken / "results.csv").exists()
+    ledger = next(broken.glob("points/*/scores.clips.jsonl"))
+    with ledger.open("a") as torn:
+        torn.write('{"key": "torn')
+    again = run(*args)
+    assert again.exit_code == 0, again.output
+    assert results(broken) == results(out)
+
+
+def test_a_folder_of_another_sweep_is_refused_and_left_alone(swept, tmp_path):
+    _, out = swept
+    before = results(out)
+    for number, changes in enumerate(
+        ({"seed": 1}, {"set": SMALL["set"] | {"duration_s": 1.5}}, {"grid": {"snr_db": [0]}})
+    ):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(json.dumps(SMALL | changes))
+        refused("found another .snr_db, talkers.distance_m in quickstart", "sweep", file,
+                "--out", out)  # fmt: skip
+    assert results(out) == before
+
+
+def test_a_sweep_file_in_its_own_folder_stays_as_it_was_written(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    text = json.dumps(SMALL | {"grid": {"snr_db": [0]}, "count": 1}) + "\n# mine\n"
+    file.write_text(text)
+    assert run("sweep", file, "--out", tmp_path).exit_code == 0
+    assert file.read_text() == text and (tmp_path / "results.csv").is_file()
+
+
 # ------------------------------------------------------------------------------- scores, by hand
 
 
@@ -222,6 +291,8 @@ def test_microphones_on_a_circle_are_where_they_should_be(tmp_path):
         ({"grid": {"array.names": ["circular_6mics"]}}, "did you mean circular_6mic"),
         ({"grid": {}}, "grid"),
         ({"grid": {"snr_db": []}}, "grid.snr_db"),
+        ({"grid": {"snr_db": [5, 0, 5.0]}}, "expected different values of snr_db, found 5 twice"),
+        ({"metrics": []}, "metrics"),
         ({"gird": {"snr_db": [1]}}, "unknown key gird: did you mean grid"),
         ({"systems": ["oracle"]}, "did you mean oracle-mvdr"),
         ({"metrics": ["sisdr"]}, "expected metrics among"),
@@ -233,6 +304,16 @@ def test_mistakes_are_one_line_and_nothing_is_made(tmp_path, changes, message):
     file.write_text(json.dumps(SMALL | changes))
     refused(message, "sweep", file, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_other_corpora_take_the_place_of_the_scenes(tmp_path):
+    config = small().with_material("talkers.jsonl", "builtin", "test")
+    scene = config.scene_at(config.points()[0], tmp_path)
+    assert Path(scene.speech) == Path("talkers.jsonl").resolve()
+    assert (scene.noise, scene.split, scene.duration_s) == ("builtin", "test", 1)
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps(SMALL))
+    refused("found no file", "sweep", file, "--out", tmp_path / "out", "--speech", "none.jsonl")
 
 
 def test_shipped_sweeps_fit_at_every_point(tmp_path):

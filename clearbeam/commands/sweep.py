@@ -24,13 +24,24 @@ def run(
         str | None,
         typer.Option(metavar="ADDRESS", help="Work on the Dask cluster of this scheduler."),
     ] = None,
+    speech: Annotated[
+        str | None,
+        typer.Option(metavar="CORPUS", help="Talkers: a manifest or folder, not the scene's."),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(metavar="CORPUS", help="Noises: a manifest or folder, not the scene's."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Use only this split of the corpora.")
+    ] = None,
 ) -> None:
     """Run systems over a grid of rooms, arrays, levels or distances, and show what matters.
 
     The grid names quantities of a scene by dotted keys: `room.rt60_s`, `array.names`, `snr_db`,
     `talkers.distance_m`. DIR gets `results.parquet` and `results.csv` (a row for each mixture,
     system and metric), `summary.csv` with 95% confidence intervals, and line and heat-map plots.
-    The same command goes on where it was stopped.
+    The same command goes on where it was stopped. A CORPUS is as in `clearbeam simulate`.
 
     Examples:
 
@@ -43,7 +54,7 @@ def run(
     from clearbeam.sweep import run_sweep
     from clearbeam.sweep_config import SweepConfig
 
-    config = SweepConfig.load(sweep)
+    config = SweepConfig.load(sweep).with_material(speech, noise, split)
     with progress() as bar:
         task = bar.add_task("points", total=None)
         try:
