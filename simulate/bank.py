@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from simulate.dataset import Progress, draw_mixture
+from simulate.dataset import draw_mixture
 from simulate.placement import place_source
 from simulate.render import Mixture
-from simulate.rooms import room_impulse_responses
+from simulate.responses import room_responses
 from simulate.scene import sample_scene
 from simulate.scene_config import SceneConfig
-from simulate.shards import appearing, claim, folder_of, missing, write_manifest, write_record
-from simulate.workers import for_each
+from simulate.shards import (
+    Progress,
+    appearing,
+    check_numbers,
+    complete,
+    folder_of,
+    write_record,
+    write_text,
+)
 
 _NOISE_PLACES = 8  # of a room, beside its talkers: noises come from there, all together diffuse
 
@@ -43,18 +49,9 @@ def write_bank(
     holds the responses from one place to every microphone. Arguments, resuming and what it raises
     are those of `write_dataset`.
     """
-    if rooms < 1 or jobs < 1:
-        raise ValueError(f"expected rooms >= 1 and jobs >= 1, found {rooms} and {jobs}")
-    out = Path(out)
+    check_numbers(rooms, jobs)
     sample_scene(config, seed, 0)
-    claim(out, config, seed)
-    todo = missing(out, rooms)
-    done = rooms - len(todo)
-    for _ in for_each(partial(_make, config, out, seed), todo, jobs, cluster):
-        done += 1
-        if progress:
-            progress(done, rooms)
-    return _list(out, write_manifest(out, rooms))
+    return _list(complete(_make, config, Path(out), rooms, seed, jobs, progress, cluster))
 
 
 class Mixtures:
@@ -81,10 +78,7 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
     size, origin = np.asarray(scene.room_size_m), np.asarray(scene.origin_m)
     places = [np.asarray(talker.position_m) for talker in scene.talkers]
     places += [place_source(size, origin, rng) for _ in range(_NOISE_PLACES)]
-    mics = np.asarray(scene.mics_m)
-    rir = room_impulse_responses(
-        size, scene.rt60_s, np.stack(places), mics, method=scene.method, rng=rng, fs=scene.fs
-    )
+    rir = room_responses(scene, np.stack(places), rng)
     folder = folder_of(out, index)
     with appearing(folder) as temporary:
         names = [f"{number:02d}.wav" for number in range(len(places))]
@@ -102,14 +96,13 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
         write_record(temporary, record)
 
 
-def _list(out: Path, manifest: Path) -> Path:
+def _list(manifest: Path) -> Path:
     """The manifest of rooms as one of responses, a line each, which names its room."""
     lines = []
     for line in manifest.read_text(encoding="utf-8").splitlines():
         room = json.loads(line)
         for path, position in zip(room["paths"], room["positions_m"], strict=True):
             lines.append(json.dumps({"path": path, "room": room["index"], "position_m": position}))
-    temporary = out / ".responses.jsonl.part"
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    temporary.replace(out / "responses.jsonl")
-    return out / "responses.jsonl"
+    responses = manifest.with_name("responses.jsonl")
+    write_text(responses, "".join(f"{line}\n" for line in lines))
+    return responses

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from simulate.arrays import load_array
 from simulate.recordings import RecordingError
@@ -17,22 +15,19 @@ from simulate.render import Mixture, render
 from simulate.scene import Scene, sample_scene
 from simulate.scene_config import Frozen, SceneConfig
 from simulate.shards import (
+    Progress,
     appearing,
-    claim,
+    check_numbers,
+    complete,
     folder_of,
-    missing,
-    with_listed_corpora,
-    write_manifest,
+    tell_unreadable,
     write_record,
 )
-from simulate.workers import for_each
+from simulate.sound_files import write_sound
+from simulate.turns import overlap_ratio
+from simulate.workers import in_order
 
-_MAX_FLAC_CHANNELS = 8
-_FULL_SCALE = 2**23  # of 24-bit samples
-_BLOCK = 100  # mixtures planned in one go
 _DRAWS = 20  # of a mixture whose recordings cannot be read
-
-Progress = Callable[[int, int], None]
 
 
 def write_dataset(
@@ -54,20 +49,9 @@ def write_dataset(
     Raises ValueError when the config cannot work, `out` holds another data set, or count or jobs is
     below 1.
     """
-    out = Path(out)
     _check(config, count, seed, jobs)
-    claim(out, config, seed)
-    config = with_listed_corpora(out, config)
-    todo = missing(out, count)
-    done = count - len(todo)
-    if progress:
-        progress(done, count)
-    for _ in for_each(partial(_make, config, out, seed), todo, jobs, cluster):
-        done += 1
-        if progress:
-            progress(done, count)
-    manifest = write_manifest(out, count)
-    _tell_unreadable(manifest)
+    manifest = complete(_make, config, Path(out), count, seed, jobs, progress, cluster)
+    tell_unreadable(manifest)
     return manifest
 
 
@@ -77,10 +61,7 @@ def plan_dataset(config: SceneConfig, count: int, seed: int = 0, jobs: int = 1) 
     Raises ValueError where `write_dataset` does.
     """
     _check(config, count, seed, jobs)
-    blocks = range(0, count, _BLOCK)
-    plan = partial(_plan, config, seed, count)
-    records = [record for block in for_each(plan, blocks, jobs) for record in block]
-    return sorted(records, key=lambda record: record["index"])
+    return in_order(partial(_plan, config, seed), count, jobs)
 
 
 def draw_mixture(config: SceneConfig, seed: int, index: int) -> tuple[Mixture, list[str]]:
@@ -103,16 +84,14 @@ def draw_mixture(config: SceneConfig, seed: int, index: int) -> tuple[Mixture, l
 
 def _check(config: SceneConfig, count: int, seed: int, jobs: int) -> None:
     """What cannot work fails here, before anything is written."""
-    if count < 1 or jobs < 1:
-        raise ValueError(f"expected count >= 1 and jobs >= 1, found {count} and {jobs}")
+    check_numbers(count, jobs)
     for name in config.array.names:
         load_array(name)
     sample_scene(config, seed, 0)
 
 
-def _plan(config: SceneConfig, seed: int, count: int, first: int) -> list[dict]:
-    indices = range(first, min(first + _BLOCK, count))
-    return [record_of(sample_scene(config, seed, index), {}) for index in indices]
+def _plan(config: SceneConfig, seed: int, index: int) -> dict:
+    return record_of(sample_scene(config, seed, index), {})
 
 
 def read_manifest(path: str | Path) -> Iterator[dict]:
@@ -154,24 +133,8 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
         paths = _write_audio(mixture, config, temporary)
         prefix = folder.relative_to(out).as_posix()
         record = record_of(mixture.scene, {k: under(prefix, v) for k, v in paths.items()})
+        record["measured_rt60_s"] = mixture.measured_rt60_s
         write_record(temporary, record | ({"unreadable": unreadable} if unreadable else {}))
-
-
-def _tell_unreadable(manifest: Path) -> None:
-    """Warn once of all recordings of a data set that could not be read."""
-    drawn_anew, names = 0, set()
-    with manifest.open(encoding="utf-8") as lines:
-        for line in lines:
-            if '"unreadable": [' in line:
-                drawn_anew += 1
-                names |= set(json.loads(line)["unreadable"])
-    if names:
-        shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-        warnings.warn(
-            f"skipped recordings that cannot be read ({len(names)}): {shown}; mixtures drawn anew "
-            f"for it, and naming them in their records: {drawn_anew}",
-            stacklevel=3,
-        )
 
 
 def under(prefix: str, value: str | list[str]) -> str | list[str]:
@@ -181,25 +144,20 @@ def under(prefix: str, value: str | list[str]) -> str | list[str]:
 def _write_audio(mixture: Mixture, config: SceneConfig, folder: Path) -> dict[str, str | list[str]]:
     mics = slice(None) if config.reference_mics == "all" else slice(1)
     fs = mixture.fs
-    paths: dict[str, str | list[str]] = {"mixture": _write(folder / "mixture", mixture.mixture, fs)}
+    paths: dict[str, str | list[str]] = {}
+    paths["mixture"] = write_sound(folder / "mixture", mixture.mixture, fs)
     if "noise" in config.references:
-        paths["noise"] = _write(folder / "noise", mixture.noise[mics], fs)
+        paths["noise"] = write_sound(folder / "noise", mixture.noise[mics], fs)
     for name in ("early", "image", "direct"):
         if name in config.references:
             talkers = getattr(mixture, name)[:, mics]
-            paths[name] = [_write(folder / f"{name}{k}", x, fs) for k, x in enumerate(talkers, 1)]
+            paths[name] = [
+                write_sound(folder / f"{name}{k}", x, fs) for k, x in enumerate(talkers, 1)
+            ]
     if "dry" in config.references:
         dry = enumerate(mixture.dry[:, None], 1)
-        paths["dry"] = [_write(folder / f"dry{k}", x, fs) for k, x in dry]
+        paths["dry"] = [write_sound(folder / f"dry{k}", x, fs) for k, x in dry]
     return paths
-
-
-def _write(stem: Path, x: np.ndarray, fs: int) -> str:
-    """Write (mics, samples) at 24 bits and return the file's name."""
-    path = stem.with_suffix(".flac" if len(x) <= _MAX_FLAC_CHANNELS else ".wav")
-    samples = np.clip(np.round(x.T * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int32)
-    soundfile.write(path, samples << 8, fs, subtype="PCM_24")
-    return path.name
 
 
 def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
@@ -208,7 +166,9 @@ def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
     `array.positions_m` and `azimuth_deg` are in the array's own axes, ready for steering; every
     other position is in the room's. Distances are from the array's origin. In a measured room
     azimuth and distance are None: they are not known. A walk, a facing direction, a level of its
-    own, responses and microphones that are not ideal are told where there are any.
+    own, responses, materials and microphones that are not ideal are told where there are any; of
+    several talkers the overlap ratio: time at which two or more speak over time at which anybody
+    does. `measured_rt60_s` joins it once a mixture is made.
     """
     talkers = []
     for source in scene.talkers:
@@ -224,7 +184,7 @@ def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
                 "distance_m": None if measured else round(float(np.linalg.norm(away)), 4),
                 "start_s": source.segments[0].at_s,
                 "end_s": round(source.segments[-1].at_s + source.segments[-1].seconds, 4),
-                **_told(source, {"path", "facing", "sir_db", "responses"}),
+                **_told(source, {"path", "ahead", "facing", "sir_db", "responses"}),
             }
         )
     return {
@@ -244,8 +204,17 @@ def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
         "method": scene.method,
         "noises": [n.kind for n in scene.noises],
         "talkers": talkers,
+        **_overlap(scene),
         **_told(scene, {"mics", "self_noise_db", "snr_counts_mics"}),
+        **_told(scene, {"materials", "air_absorption", "scattering"}),
     }
+
+
+def _overlap(scene: Scene) -> dict[str, float]:
+    if len(scene.talkers) < 2:
+        return {}
+    spoken = [segment for talker in scene.talkers for segment in talker.segments]
+    return {"overlap_ratio": round(overlap_ratio(spoken), 4)}
 
 
 def _wrapped(angle_deg: float) -> float:

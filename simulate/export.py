@@ -1,7 +1,8 @@
 """Data sets described to other toolkits: Lhotse manifests and Kaldi data directories.
 
 Both say the same: a recording is a mixture with all of its microphones, and a supervision (Lhotse)
-or utterance (Kaldi) is what one talker says in it, from the first word to the last.
+or utterance (Kaldi) is what one talker says in it, from the first word to the last; in a meeting,
+one turn.
 """
 
 from __future__ import annotations
@@ -11,18 +12,32 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import soundfile
 
 from simulate.dataset import read_manifest
 from simulate.shards import write_text
 
+_REFERENCES = ("image", "early", "direct", "noise", "dry")
+
+
+class _Said(NamedTuple):
+    """What one talker says in one go."""
+
+    id: str
+    speaker: str
+    start_s: float
+    end_s: float
+    text: str
+    talker: dict
+
 
 def export_lhotse(dataset: str | Path, out: str | Path) -> Path:
     """Write `recordings`, `supervisions` and `cuts` (.jsonl.gz) of a data set; returns the cuts.
 
     The cuts are MultiCuts with all microphones. References are with them as `custom` fields
-    `image`, `early`, `noise`, `dry`: recordings, or lists of them, one a talker.
+    `image`, `early`, `direct`, `noise`, `dry`: recordings, or lists of them, one a talker.
     Raises ValueError for a folder without data set.
     """
     out, records = Path(out), list(read_manifest(dataset))
@@ -50,12 +65,12 @@ def export_kaldi(dataset: str | Path, out: str | Path, mic: int = 0) -> Path:
         name = record["id"]
         path = shlex.quote(record["paths"]["mixture"])
         wav[name] = f"sox {path} -t wav - remix {mic + 1} |"
-        for number, talker in enumerate(record["talkers"], 1):
-            speaker = _word(talker["speaker"] or f"{name}-{number}")
+        for said in _said(record):
+            speaker = _word(said.speaker or f"{name}-{record['talkers'].index(said.talker) + 1}")
             # Kaldi sorts utterances like their speakers only where the one begins with the other.
-            utterance = f"{speaker}-{name}-{number}"
-            segments[utterance] = f"{name} {talker['start_s']:.4f} {talker['end_s']:.4f}"
-            text[utterance] = " ".join(talker["text"].split())
+            utterance = f"{speaker}-{said.id}"
+            segments[utterance] = f"{name} {said.start_s:.4f} {said.end_s:.4f}"
+            text[utterance] = " ".join(said.text.split())
             speaker_of[utterance] = speaker
     utterances: dict[str, str] = {}
     for utterance, speaker in sorted(speaker_of.items(), key=_by_bytes):
@@ -65,6 +80,22 @@ def export_kaldi(dataset: str | Path, out: str | Path, mic: int = 0) -> Path:
         lines = (f"{key} {value}".rstrip() for key, value in sorted(table.items(), key=_by_bytes))
         write_text(out / file, "".join(f"{line}\n" for line in lines))
     return out
+
+
+def _said(record: dict) -> list[_Said]:
+    """What is said in a mixture or meeting, by talker or by time."""
+    talkers = record["talkers"]
+    if "seglst" in record["paths"]:
+        of_name = {_word(talker["speaker"]): talker for talker in talkers}
+        turns = json.loads(Path(record["paths"]["seglst"]).read_text(encoding="utf-8"))
+        said = [(of_name[t["speaker"]], t["start_time"], t["end_time"], t["words"]) for t in turns]
+    else:
+        said = [(t, t["start_s"], t["end_s"], t["text"]) for t in talkers]
+    digits = max(1, len(str(len(said))))
+    return [
+        _Said(f"{record['id']}-{number:0{digits}d}", t["speaker"], start_s, end_s, text, t)
+        for number, (t, start_s, end_s, text) in enumerate(said, 1)
+    ]
 
 
 def _by_bytes(item: tuple[str, str]) -> bytes:
@@ -92,21 +123,23 @@ def _recording(name: str, path: str) -> dict:
 def _supervisions(record: dict) -> list[dict]:
     return [
         {
-            "id": f"{record['id']}-{number}",
+            "id": said.id,
             "recording_id": record["id"],
-            "start": talker["start_s"],
-            "duration": round(talker["end_s"] - talker["start_s"], 4),
+            "start": said.start_s,
+            "duration": round(said.end_s - said.start_s, 4),
             "channel": list(range(len(record["mics_m"]))),
-            "text": talker["text"],
-            "speaker": talker["speaker"],
-            "custom": {key: talker[key] for key in ("position_m", "azimuth_deg", "distance_m")},
+            "text": said.text,
+            "speaker": said.speaker,
+            "custom": {
+                key: said.talker[key] for key in ("position_m", "azimuth_deg", "distance_m")
+            },
         }
-        for number, talker in enumerate(record["talkers"], 1)
+        for said in _said(record)
     ]
 
 
 def _cut(record: dict, recording: dict, supervisions: Sequence[dict]) -> dict:
-    references = {name: value for name, value in record["paths"].items() if name != "mixture"}
+    references = {name: record["paths"][name] for name in _REFERENCES if name in record["paths"]}
     known = ("array", "mics_m", "room_size_m", "rt60_s", "snr_db")
     return {
         "id": record["id"],

@@ -61,21 +61,29 @@ def read_audio(
         # The start picks the stretch of noise, so equal requests give equal samples.
         rng = np.random.default_rng(round(start_s * fs))
         return synthetic_noise(path.partition(":")[2], samples, fs, rng)
+    x, rate = _read(path, start_s, duration_s)
+    return x if rate == fs else np.asarray(soxr.resample(x, rate, fs))
+
+
+def check_audio(path: str, start_s: float, duration_s: float) -> None:
+    """Raise RecordingError where `read_audio` does."""
+    if not path.startswith(f"{BUILTIN}:"):
+        _read(path, start_s, duration_s)
+
+
+def _read(path: str, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
+    """Channel 0 of a part of a recording, and its rate."""
     name, _, offset_s = path.partition(_FROM)
-    x, rate = _read(path, name, start_s + float(offset_s or 0), duration_s)
+    try:
+        with soundfile.SoundFile(name) as file:
+            rate = file.samplerate
+            file.seek(min(round((start_s + float(offset_s or 0)) * rate), file.frames))
+            frames = -1 if duration_s is None else round(duration_s * rate)
+            x = file.read(frames, dtype="float64", always_2d=True)[:, 0]
+    except (OSError, soundfile.SoundFileError) as error:
+        raise RecordingError(path, " ".join(str(error).split())) from None
     if not np.all(np.isfinite(x)):
         raise RecordingError(path, "it holds NaN or infinity")
     if duration_s is not None and len(x) / rate < duration_s - _MISSING_S:
         raise RecordingError(path, f"it ends {duration_s - len(x) / rate:.2f} s early")
-    return x if rate == fs else np.asarray(soxr.resample(x, rate, fs))
-
-
-def _read(path: str, name: str, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
-    try:
-        with soundfile.SoundFile(name) as file:
-            rate = file.samplerate
-            file.seek(min(round(start_s * rate), file.frames))
-            frames = -1 if duration_s is None else round(duration_s * rate)
-            return file.read(frames, dtype="float64", always_2d=True)[:, 0], rate
-    except (OSError, soundfile.SoundFileError) as error:
-        raise RecordingError(path, " ".join(str(error).split())) from None
+    return x, rate

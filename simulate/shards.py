@@ -13,15 +13,57 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from simulate.corpus import is_manifest, load_corpus, write_corpus
 from simulate.scene_config import SceneConfig
+from simulate.workers import for_each
 
 _SHARD = 1000
 _RECORD = "record.json"
+
+Config = TypeVar("Config", bound=SceneConfig)
+Progress = Callable[[float, int], None]
+Make = Callable[[Config, Path, int, int], object]
+
+
+def check_numbers(count: int, jobs: int) -> None:
+    """Raise ValueError for a data set of nothing, or nobody to make it."""
+    if count < 1 or jobs < 1:
+        raise ValueError(f"expected count >= 1 and jobs >= 1, found {count} and {jobs}")
+
+
+def complete(
+    make: Make[Config],
+    config: Config,
+    out: Path,
+    count: int,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    cluster: str | None = None,
+) -> Path:
+    """Have `make(config, out, seed, index)` make what is missing; returns the manifest of all.
+
+    jobs, cluster: see `for_each`. progress: called with (done, count), at first with what is there.
+    Raises ValueError when `out` holds something else.
+    """
+    claim(out, config, seed)
+    listed = with_listed_corpora(out, config)
+    todo = missing(out, count)
+    done = count - len(todo)
+    if progress:
+        progress(done, count)
+    for _ in for_each(partial(make, listed, out, seed), todo, jobs, cluster):
+        done += 1
+        if progress:
+            progress(done, count)
+    return write_manifest(out, count)
 
 
 def claim(out: Path, config: SceneConfig, seed: int) -> None:
@@ -36,7 +78,7 @@ def claim(out: Path, config: SceneConfig, seed: int) -> None:
     write_text(note, text)
 
 
-def with_listed_corpora(out: Path, config: SceneConfig) -> SceneConfig:
+def with_listed_corpora(out: Path, config: Config) -> Config:
     """`config` with every corpus that takes long to read listed once, in a manifest in `out`.
 
     Else each worker would go through all of its files; and a corpus that grows between two runs
@@ -95,6 +137,23 @@ def write_manifest(out: Path, count: int) -> Path:
     for torn in out.glob("[0-9]*/.*.part"):
         shutil.rmtree(torn, ignore_errors=True)
     return out / "manifest.jsonl"
+
+
+def tell_unreadable(manifest: Path) -> None:
+    """Warn once of all recordings of a data set that could not be read."""
+    drawn_anew, names = 0, set()
+    with manifest.open(encoding="utf-8") as lines:
+        for line in lines:
+            if '"unreadable": [' in line:
+                drawn_anew += 1
+                names |= set(json.loads(line)["unreadable"])
+    if names:
+        shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+        warnings.warn(
+            f"skipped recordings that cannot be read ({len(names)}): {shown}; mixtures drawn anew "
+            f"for it, and naming them in their records: {drawn_anew}",
+            stacklevel=3,
+        )
 
 
 def write_text(path: Path, text: str) -> None:

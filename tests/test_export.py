@@ -11,6 +11,8 @@ import soundfile
 
 from simulate import SceneConfig, read_manifest, write_dataset
 from simulate.export import export_kaldi, export_lhotse
+from simulate.meeting import MeetingConfig
+from simulate.meeting_files import write_meetings
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +31,29 @@ def dataset(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def meetings(tmp_path_factory):
+    config = MeetingConfig.model_validate(
+        {
+            "method": "fast",
+            "array": {"names": ["laptop_2mic"]},
+            "duration_s": 30,
+            "room": {"rt60_s": 0.2},
+            "talkers": {"count": 3},
+            "turns": {"overlap_ratio": 0.3},
+            "references": ["image"],
+        }
+    )
+    folder = tmp_path_factory.mktemp("meetings")
+    write_meetings(config, folder, 1, seed=3)
+    return folder
+
+
 def test_lhotse_reads_the_recordings_supervisions_and_cuts(dataset, tmp_path):
     lhotse = pytest.importorskip("lhotse")
     export_lhotse(dataset, tmp_path)
     cuts = lhotse.CutSet.from_file(tmp_path / "cuts.jsonl.gz")
-    recordings = lhotse.RecordingSet.from_file(tmp_path / "recordings.jsonl.gz")
+    recordings = lhotse.RecordingSet.from_file(tmp_path / "recordings.jsonl.gz").to_eager()
     supervisions = lhotse.SupervisionSet.from_file(tmp_path / "supervisions.jsonl.gz")
     lhotse.validate(recordings)
     lhotse.validate(supervisions)
@@ -78,6 +98,27 @@ def test_kaldi_tables_are_sorted_and_agree(dataset, tmp_path):
         for u in tables["text"]
     }
     assert found == spoken
+
+
+def test_turns_of_a_meeting_are_supervisions_and_utterances(meetings, tmp_path):
+    lhotse = pytest.importorskip("lhotse")
+    (record,) = read_manifest(meetings)
+    (cut,) = lhotse.CutSet.from_file(export_lhotse(meetings, tmp_path / "lhotse"))
+    lhotse.validate(cut)
+    assert len(cut.image) == len(record["talkers"])
+    # The RTTM, as Lhotse reads it, has the same turns.
+    turns = lhotse.SupervisionSet.from_rttm(record["paths"]["rttm"])
+    by_time = sorted(cut.supervisions, key=lambda s: (s.start, s.speaker))
+    assert len(by_time) > 5 and max(s.end for s in by_time) <= cut.duration
+    for found, said in zip(sorted(turns, key=lambda s: (s.start, s.speaker)), by_time, strict=True):
+        assert (found.recording_id, found.speaker) == (record["id"], "_".join(said.speaker.split()))
+        assert found.start == said.start and found.duration == pytest.approx(said.duration)
+    export_kaldi(meetings, tmp_path / "kaldi")
+    segments = table(tmp_path / "kaldi" / "segments")
+    starts = sorted(float(line.split()[1]) for line in segments.values())
+    assert starts == [s.start for s in by_time]
+    words = sorted(table(tmp_path / "kaldi" / "text").values())
+    assert words == sorted(s.text for s in by_time if s.text)
 
 
 @pytest.mark.skipif(shutil.which("sox") is None, reason="needs sox")

@@ -14,7 +14,7 @@ import simulate.dataset
 from simulate import SceneConfig, load_array, read_manifest, render, sample_scene, write_dataset
 from simulate.dataset import plan_dataset
 from simulate.shards import appearing
-from simulate.workers import for_each
+from simulate.workers import for_each, in_order
 
 
 def tiny(**changes) -> SceneConfig:
@@ -134,7 +134,10 @@ def test_the_plan_is_what_is_made(tmp_path):
     planned = json.loads(json.dumps(plan_dataset(config, count=3, seed=7)))
     write_dataset(config, tmp_path, count=3, seed=7)
     made = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
-    assert [p | {"paths": m["paths"]} for p, m in zip(planned, made, strict=True)] == made
+    known_then = ("paths", "measured_rt60_s")
+    assert [
+        p | {key: m[key] for key in known_then} for p, m in zip(planned, made, strict=True)
+    ] == made
 
 
 def test_a_folder_of_speech_is_listed_once_for_all_workers(tmp_path):
@@ -164,6 +167,10 @@ def test_a_process_that_outlives_its_killed_parent_changes_nothing(tmp_path):
 def test_a_worker_that_dies_is_an_error_and_no_endless_wait():
     with pytest.raises(ChildProcessError, match="the same command goes on from here"):
         list(for_each(os._exit, [1, 1, 1], jobs=2))
+
+
+def test_quick_work_comes_in_its_order_from_any_number_of_jobs():
+    assert in_order(abs, 250) == in_order(abs, 250, jobs=2) == list(range(250))
 
 
 def test_a_dask_cluster_gives_the_same_bytes(tmp_path):

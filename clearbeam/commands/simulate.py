@@ -100,12 +100,13 @@ def make(
 ) -> Path:
     """Write the dataset under a progress bar; returns its manifest."""
     from simulate import write_dataset
-    from simulate.meeting import MeetingConfig, write_meetings
+    from simulate.meeting import MeetingConfig
+    from simulate.meeting_files import write_meetings
 
     with progress() as bar:
         task = bar.add_task("mixtures", total=count)
 
-        def show(done: int, _: int) -> None:
+        def show(done: float, _: int) -> None:
             bar.update(task, completed=done)
 
         if isinstance(config, MeetingConfig):
