@@ -1,6 +1,7 @@
 """The enhancer: what the mics of any array hear in, one clean talker out.
 
-waveforms -> STFT -> mask network -> covariances -> MVDR -> multi-input GTCRN -> ISTFT
+waveforms -> STFT -> mask network -> covariances -> MVDR -> multi-input GTCRN
+                  -> covariances with that estimate -> MVDR -> multi-input GTCRN -> ISTFT
 
 One mic alone goes through the mask network only.
 """
@@ -16,19 +17,21 @@ from torch import Tensor, nn
 
 from multichannel.frontend import (
     BEAM_INPUTS,
-    Beamed,
+    REFINE_INPUTS,
     FrontEndConfig,
-    RecursiveBeam,
+    MaskNetwork,
+    spread_mics,
 )
-from multichannel.gtcrn import GTCRN, GTCRNConfig, GTCRNState
+from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.look import Look
-from multichannel.lookahead import LookaheadBeam
+from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
 from multichannel.stft import STFT, STFTStream
-from multichannel.weights import find_weights, load_gtcrn, pick_device
+from multichannel.weights import find_weights, load_gtcrn, pick_device, shipped
 
 SAMPLE_RATE = 16000
 MAX_MICS = 16
 _BLOCK_SAMPLES = 15 * SAMPLE_RATE  # fed at once: bounds the memory of long clips
+_FRAMES_AT_ONCE = 64  # of recursive covariances: bounds the memory
 
 
 class MicWarning(UserWarning):
@@ -42,22 +45,30 @@ class Enhancer(nn.Module):
         mono: one-input GTCRN: estimates the speech in the mics, and is all there is for one mic.
         multi: multi-input GTCRN that cleans the beam, fed by `Beamed`; None leaves that to the
             mono network.
-        config: how the beam is made.
+        refine: the same for a second beam, which aims at what ``multi`` found; None ends there.
+        config: how the beams are made.
 
     Raises:
-        ValueError: ``multi`` takes other inputs.
+        ValueError: ``multi`` or ``refine`` takes other inputs, or ``refine`` stands alone.
     """
 
     def __init__(
-        self, mono: GTCRN, multi: GTCRN | None = None, config: FrontEndConfig | None = None
+        self,
+        mono: GTCRN,
+        multi: GTCRN | None = None,
+        refine: GTCRN | None = None,
+        config: FrontEndConfig | None = None,
     ) -> None:
         super().__init__()
-        if multi is not None and multi.config.inputs != BEAM_INPUTS:
-            raise ValueError(
-                f"expected a network with {BEAM_INPUTS} spectra, magnitudes and cues as inputs, "
-                f"found {multi.config.inputs}"
-            )
-        self.mono, self.multi = mono, multi
+        for net, inputs in ((multi, BEAM_INPUTS), (refine, REFINE_INPUTS)):
+            if net is not None and net.config.inputs != inputs:
+                raise ValueError(
+                    f"expected a network with {inputs} spectra, magnitudes and cues as inputs, "
+                    f"found {net.config.inputs}"
+                )
+        if refine is not None and multi is None:
+            raise ValueError("expected a network for the first beam beside one for the second")
+        self.mono, self.multi, self.refine = mono, multi, refine
         self.single = False  # True listens to the reference mic alone
         self.config = config or FrontEndConfig()
         self.stft = STFT()
@@ -68,8 +79,9 @@ class Enhancer(nn.Module):
         """The enhancer with weights of the package (by name) or of a file.
 
         ``default`` is the multi-mic enhancer, ``mono`` the mask network alone on the reference mic.
-        A file with several inputs replaces the multi-input network of ``default``; one with one
-        input (such as the published weights) is used for the masks and to clean the beam.
+        A file with several inputs replaces the network of `default` that has as many: the one of
+        the first beam, which is then the only beam, or the one of the second. A file with one
+        input (such as the published weights) is used for the masks and to clean the first beam.
 
         Raises:
             ValueError: no such model or device, or the file holds another network.
@@ -78,10 +90,22 @@ class Enhancer(nn.Module):
         net = load_gtcrn(find_weights(model))
         if net.config.inputs == GTCRNConfig().inputs:
             enhancer = cls(net)
+        elif net.config.inputs == REFINE_INPUTS:
+            enhancer = cls(load_gtcrn("mono"), load_gtcrn("default"), net)
+        elif str(model) == "default" and "refine" in shipped():
+            enhancer = cls(load_gtcrn("mono"), net, load_gtcrn("refine"))
         else:
             enhancer = cls(load_gtcrn("mono"), net)
         enhancer.single = str(model) == "mono"
         return enhancer.to(where).eval()
+
+    def cleaners(self, look: Look | None = None) -> list[GTCRN]:
+        """The networks that clean the first beam, and the second if there is one.
+
+        A beam that looks somewhere stays alone: the second would aim at whatever the first left.
+        """
+        first = self.mono if self.multi is None else self.multi
+        return [first] if self.refine is None or look is not None else [first, self.refine]
 
     @torch.no_grad()
     def forward(
@@ -175,16 +199,23 @@ class Stream:
         if reference_mic is not None and not 0 <= reference_mic < n_mics:
             found = f"expected reference_mic from 0 to {n_mics - 1}, found {reference_mic}"
             raise ValueError(found)
-        self.enhancer, self.n_mics, self.reference_mic = enhancer, n_mics, reference_mic
-        self.stft = enhancer.stft
+        self.enhancer, self.n_mics = enhancer, n_mics
         self.n_in = self.n_out = 0
         self.left_out: set[int] = set()
-        self.net_state: GTCRNState | None = None
-        self.input, self.output = STFTStream(self.stft), STFTStream(self.stft)
-        self.beam: RecursiveBeam | LookaheadBeam | None = None
-        if n_mics > 1 and not enhancer.single:
-            kind = RecursiveBeam if causal else LookaheadBeam
-            self.beam = kind(enhancer.mono, self.stft, enhancer.config, n_mics, reference_mic, look)
+        stft, config = enhancer.stft, enhancer.config
+        self.input, self.output = STFTStream(stft), STFTStream(stft)
+        single = n_mics == 1 or enhancer.single
+        mics = spread_mics(n_mics, config.mask_mics)
+        self.network = MaskNetwork(
+            enhancer.mono, torch.tensor([reference_mic or 0]) if single else mics
+        )
+        nets = [] if single else enhancer.cleaners(look)
+        self.live: list[LivePass] = []
+        self.offline: list[OfflinePass] = []
+        if causal:
+            self.live = live_passes(nets, stft, config, mics, reference_mic, look)
+        else:
+            self.offline = offline_passes(nets, stft, config, mics, reference_mic, look)
 
     def step(self, x: Tensor) -> Tensor:
         """Take ``x (mics, samples)``, return the enhanced samples that are ready."""
@@ -193,19 +224,22 @@ class Stream:
                 f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
             )
         self.n_in += x.shape[-1]
-        return self._finish(self._frames(self._usable(x)))
+        y = self._enhance(self._usable(x))
+        self.n_out += y.shape[-1]
+        return y
 
     def flush(self) -> Tensor:
         """The samples still to come when the recording ends; the stream is used up."""
         # Silence pushes the last samples through every window on the way.
-        config = self.enhancer.config
-        n_silence = 3 * self.stft.config.n_fft + 2 * config.beam_n_fft
-        x = self._device_tensor(torch.zeros(self.n_mics, n_silence))
-        n_missing = self.n_in - self.n_out
-        tail = [self._finish(self._frames(x))]
-        if self.beam is not None:
-            tail.append(self._finish(self.beam.flush()))
-        return torch.cat(tail)[:n_missing]
+        n_windows = 2 * self.enhancer.stft.config.n_fft + self.enhancer.config.beam_n_fft
+        n_silence = (1 + len(self.offline)) * n_windows
+        tail = [self._enhance(self._device_tensor(torch.zeros(self.n_mics, n_silence)))]
+        s = None
+        for one in self.offline:
+            s = one.flush(tail[0].new_zeros(self.network.mics.numel(), 0) if s is None else s)
+        if s is not None:
+            tail.append(s[0])
+        return torch.cat(tail)[: self.n_in - self.n_out]
 
     def _usable(self, x: Tensor) -> Tensor:
         """Zeros for the mics that hold NaN or infinity; each is reported once."""
@@ -228,27 +262,22 @@ class Stream:
     def _device_tensor(self, x: Tensor) -> Tensor:
         return x.to(self.enhancer.mono.erb.erb_fc.weight)
 
-    def _frames(self, x: Tensor) -> list[Beamed]:
-        if self.beam is not None:
-            return self.beam.step(x)
-        X = self.input.analyse(x[self.reference_mic or 0])
-        ones = torch.ones_like(X.real)
-        return [Beamed(X, X, ones, ones)] if X.shape[-1] else []
+    def _enhance(self, x: Tensor) -> Tensor:
+        """The samples ``(n,)`` that ``x`` completes."""
+        frames = self.input.analyse(x).split(_FRAMES_AT_ONCE, -1)
+        s = torch.cat([self.output.synthesise(self._estimate(X)) for X in frames], -1)
+        for one in self.offline:
+            s = one.step(x, s)
+        return s[0]
 
-    def _finish(self, frames: list[Beamed]) -> Tensor:
-        """Mask the beam and go back to samples."""
-        samples = [self.output.synthesise(self._mask(one) * one.beam) for one in frames]
-        y = torch.cat(samples) if samples else torch.zeros(0)
-        self.n_out += y.shape[-1]
-        return y
-
-    def _mask(self, beamed: Beamed) -> Tensor:
-        enhancer = self.enhancer
-        if self.beam is None or enhancer.multi is None:
-            mask, self.net_state = enhancer.mono(beamed.beam[None], state=self.net_state)
-        else:
-            mask, self.net_state = enhancer.multi(beamed.inputs, beamed.cues, state=self.net_state)
-        return mask
+    def _estimate(self, X: Tensor) -> Tensor:
+        """What the mask network makes of frames ``X``, and live the passes after it."""
+        if not X.shape[-1]:
+            return X[: 1 if self.live else self.network.mics.numel()]
+        S = self.network.step(X)
+        for one in self.live:
+            S = one.step(X, S)
+        return S
 
 
 def _look(n_mics: int, positions_m: Tensor | None, azimuth_deg: float | None) -> Look | None:

@@ -1,9 +1,7 @@
-"""The front-end: from the mics' spectra to one beam and what the post-filter should know beside it.
+"""The front-end: from the mics' spectra to one beam and what the network should know beside it.
 
-Both forms take samples of any number with `step` and give the frames that are ready; the sum of
-what goes in equals the sum of what comes out after `flush`.
-
-* `LookaheadBeam` (offline, lookahead.py): from a block and its neighbours, in a long window.
+* what a beam aims at, aim.py: speech that the mask network found, then an estimate of the talker;
+* `LookaheadBeam` (offline, lookahead.py): from a block and its neighbours, in a long window;
 * `RecursiveBeam` (live, here): from the frames so far, in the network's own window.
 
 Axes: waveform ``(mics, samples)``, spectrum ``X (mics, freqs, frames)``.
@@ -12,23 +10,21 @@ Axes: waveform ``(mics, samples)``, spectrum ``X (mics, freqs, frames)``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from multichannel.beamform import apply_beamformer, mvdr_souden
+from multichannel.beamform import apply_beamformer
 from multichannel.gtcrn import GTCRN, GTCRNState
-from multichannel.look import Look
-from multichannel.spatial import (
-    CovarianceState,
-    recursive_covariance,
-)
-from multichannel.stft import STFT, STFTStream
 
-BEAM_INPUTS = (2, 1, 2)  # spectra, magnitudes and cues of `Beamed`
+if TYPE_CHECKING:
+    from multichannel.aim import Aim
+
+# Spectra, magnitudes and cues of `Beamed`: of the first beam, and of one that has an estimate.
+BEAM_INPUTS = (2, 1, 2)
+REFINE_INPUTS = (3, 1, 2)
 _TINY = 1e-20
-_FRAMES_AT_ONCE = 64  # of recursive covariances: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,8 @@ class FrontEndConfig:
         mask_mics: mics that the mask network listens to, spread over the array.
         block_s: offline, statistics come from a block and both its neighbours.
         crossfade_s: from the beam of one block to the next.
-        speech_forgetting, noise_forgetting: live, per frame of 16 ms.
+        speech_forgetting, noise_forgetting, estimate_forgetting: live, per frame of 16 ms: of the
+            first beam's two covariances and of the second beam's one.
         loading, live_loading: relative diagonal loading of the noise covariance. What a simulated
             compact array could resolve below it drowns in the noise of real mics.
     """
@@ -53,6 +50,7 @@ class FrontEndConfig:
     crossfade_s: float = 1.0
     speech_forgetting: float = 0.99
     noise_forgetting: float = 0.995
+    estimate_forgetting: float = 0.995
     loading: float = 1e-3
     live_loading: float = 1e-2
 
@@ -61,22 +59,25 @@ class Beamed(NamedTuple):
     """Frames of the network's STFT: all ``(freqs, frames)``.
 
     ``beam`` and ``reference`` are spectra, ``presence`` the pooled speech presence and ``gain`` how
-    much of the mics' mean magnitude is left in the beam, both in 0..1.
+    much of the mics' mean magnitude is left in the beam, both in 0..1. ``estimate`` is the spectrum
+    that a second beam aims at.
     """
 
     beam: Tensor
     reference: Tensor
     presence: Tensor
     gain: Tensor
+    estimate: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
-        """Spectra of the multi-input network: beam, reference mic, noise reference."""
-        return torch.stack([self.beam, self.reference, self.reference - self.beam])
+        """Spectra for the network: beam, reference mic, estimate if any, noise reference."""
+        estimate = [] if self.estimate is None else [self.estimate]
+        return torch.stack([self.beam, self.reference, *estimate, self.reference - self.beam])
 
     @property
     def cues(self) -> Tensor:
-        """Real maps of the multi-input network."""
+        """Real maps for the network."""
         return torch.stack([self.presence, self.gain])
 
 
@@ -108,63 +109,44 @@ def living_mic(power: Tensor, reference_mic: int) -> int:
     return int((power > 0).int().argmax())
 
 
-class MaskNetwork:
-    """The mono network on some of the mics, frame by frame."""
+def spread_mics(n_mics: int, n_chosen: int) -> Tensor:
+    """Indices of that many mics, spread over the array."""
+    chosen = torch.linspace(0, n_mics, min(n_mics, n_chosen) + 1)[:-1].round().long()
+    return chosen.unique()
 
-    def __init__(self, net: GTCRN, n_mics: int, mask_mics: int) -> None:
-        self.net = net
-        chosen = torch.linspace(0, n_mics, min(n_mics, mask_mics) + 1)[:-1].round().long()
-        self.mics = chosen.unique()
+
+class MaskNetwork:
+    """The mono network on some of the mics, frame by frame.
+
+    Args:
+        net: one-input GTCRN.
+        mics: that it listens to.
+    """
+
+    def __init__(self, net: GTCRN, mics: Tensor) -> None:
+        self.net, self.mics = net, mics
         self.state: GTCRNState | None = None
 
-    def step(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Estimated speech and mixture of the chosen mics, both ``(chosen, freqs, frames)``."""
+    def step(self, X: Tensor) -> Tensor:
+        """Estimated speech ``(chosen, freqs, frames)`` in ``X (mics, freqs, frames)``."""
         X = X[self.mics]
         mask, self.state = self.net(X.unsqueeze(1), state=self.state)
-        return mask * X, X
+        return mask * X
 
 
 class RecursiveBeam:
-    """Causal front-end: each frame's beam from the frames so far."""
+    """Causal front-end: each frame's beam from the frames so far.
 
-    def __init__(
-        self,
-        net: GTCRN,
-        stft: STFT,
-        config: FrontEndConfig,
-        n_mics: int,
-        reference_mic: int | None = None,
-        look: Look | None = None,
-    ) -> None:
-        self.stft, self.config, self.look = stft, config, look
-        self.reference_mic = reference_mic or 0
-        self.network = MaskNetwork(net, n_mics, config.mask_mics)
-        self.stream = STFTStream(stft)
-        self.speech: CovarianceState | None = None
-        self.noise: CovarianceState | None = None
+    Args:
+        aim: what it aims at.
+        reference_mic: whose view of the talker is kept, unless it is dead.
+    """
 
-    def step(self, x: Tensor) -> list[Beamed]:
-        """Frames that ``x (mics, samples)`` completes."""
-        X = self.stream.analyse(x)
-        return [self._beam(part) for part in X.split(_FRAMES_AT_ONCE, -1) if part.shape[-1]]
+    def __init__(self, aim: Aim, reference_mic: int | None = None) -> None:
+        self.aim, self.reference_mic = aim, reference_mic or 0
 
-    def flush(self) -> list[Beamed]:
-        return []
-
-    def _beam(self, X: Tensor) -> Beamed:
-        presence = presence_of(*self.network.step(X))
-        target = presence if self.look is None else presence * self.look.gate(X, self.stft)
-        config = self.config
-        reference = living_mic(X.abs().sum((-1, -2)), self.reference_mic)
-        psd_speech, self.speech = recursive_covariance(
-            X, target, config.speech_forgetting, self.speech
-        )
-        psd_noise, self.noise = recursive_covariance(
-            X, 1 - target, config.noise_forgetting, self.noise
-        )
-        if self.look is None:
-            w = mvdr_souden(psd_speech, psd_noise, reference, config.live_loading)
-        else:
-            w = self.look.weights(psd_noise, self.stft, reference)
-        beam = apply_beamformer(w, X)
-        return Beamed(beam, X[reference], presence, array_gain(beam, X))
+    def step(self, X: Tensor, S: Tensor) -> Beamed:
+        """The beam of frames ``X (mics, freqs, frames)`` with estimates ``S`` of the talker."""
+        reference_mic = living_mic(X.abs().sum((-1, -2)), self.reference_mic)
+        w = self.aim.live_weights(X, S, reference_mic)
+        return self.aim.beamed(apply_beamformer(w, X), X, S, reference_mic)

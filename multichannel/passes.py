@@ -1,0 +1,169 @@
+"""Passes over a recording: an estimate of the talker, a beam that aims at it, a better estimate.
+
+The mask network alone makes the first estimate, of some mics. Every pass after it beams towards the
+estimate before and cleans the beam with a network. Offline, passes hand each other samples, because
+the beam's window is longer than the network's; live, frames.
+
+Axes: waveforms ``x (mics, samples)``, estimates ``s (estimates, samples)``, spectra ``X``, ``S``
+with ``(freqs, frames)`` in place of the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from multichannel.aim import Aim, EstimateAim, PresenceAim
+from multichannel.frontend import Beamed, FrontEndConfig, MaskNetwork, RecursiveBeam, spread_mics
+from multichannel.gtcrn import GTCRN, GTCRNState
+from multichannel.look import Look
+from multichannel.lookahead import LookaheadBeam
+from multichannel.stft import STFT, STFTConfig, STFTStream
+
+
+class Cleaner:
+    """A network that cleans beams, frame by frame.
+
+    Args:
+        net: with the inputs of `Beamed`, or a mono network, which sees the beam alone.
+    """
+
+    def __init__(self, net: GTCRN) -> None:
+        self.net = net
+        self.state: GTCRNState | None = None
+
+    def step(self, beamed: Beamed) -> Tensor:
+        """The talker ``(1, freqs, frames)``."""
+        if self.net.config.n_maps == 3:
+            mask, self.state = self.net(beamed.beam[None], state=self.state)
+        else:
+            mask, self.state = self.net(beamed.inputs, beamed.cues, state=self.state)
+        return (mask * beamed.beam)[None]
+
+
+class LivePass:
+    """Frames in, as many frames out."""
+
+    def __init__(self, aim: Aim, reference_mic: int | None, net: GTCRN | None) -> None:
+        self.beam = RecursiveBeam(aim, reference_mic)
+        self.cleaner = None if net is None else Cleaner(net)
+
+    def frames(self, X: Tensor, S: Tensor) -> Beamed:
+        """The beam of ``X`` towards ``S``, and what a network should know."""
+        return self.beam.step(X, S)
+
+    def step(self, X: Tensor, S: Tensor) -> Tensor:
+        """The next estimate ``(1, freqs, frames)``."""
+        assert self.cleaner is not None
+        return self.cleaner.step(self.frames(X, S))
+
+
+class OfflinePass:
+    """Samples in, samples out, up to two blocks later.
+
+    Args:
+        before: the pass whose choice of a reference mic this one follows.
+    """
+
+    def __init__(
+        self, beam: LookaheadBeam, net: GTCRN | None, before: OfflinePass | None = None
+    ) -> None:
+        self.beam, self.before = beam, before
+        self.cleaner = None if net is None else Cleaner(net)
+        self.output = STFTStream(beam.stft)
+        self.waiting: Tensor | None = None  # mics whose estimate is not there yet
+
+    def frames(self, x: Tensor, s: Tensor) -> list[Beamed]:
+        """Beams that are ready; ``x`` waits for ``s``, which may come later."""
+        x = x if self.waiting is None else torch.cat([self.waiting, x], -1)
+        n = s.shape[-1]
+        self.waiting = x[..., n:]
+        if self.before is not None:
+            self.beam.reference_mic = self.before.beam.reference_mic
+        return self.beam.step(x[..., :n], s)
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        """Samples ``(1, n)`` of the next estimate that are ready."""
+        return self._clean(self.frames(x, s), s)
+
+    def flush(self, s: Tensor) -> Tensor:
+        """The rest, after the last samples ``s`` of the estimate before."""
+        empty = self.waiting[..., :0] if self.waiting is not None else s[:0]
+        frames = self.frames(empty, s) if s.shape[-1] else []
+        return self._clean(frames + self.beam.flush(), s)
+
+    def _clean(self, frames: list[Beamed], like: Tensor) -> Tensor:
+        assert self.cleaner is not None
+        samples = [self.output.synthesise(self.cleaner.step(one)) for one in frames]
+        return torch.cat(samples, -1) if samples else like.new_zeros(1, 0)
+
+
+def live_passes(
+    nets: Sequence[GTCRN | None],
+    stft: STFT,
+    config: FrontEndConfig,
+    mics: Tensor,
+    reference_mic: int | None = None,
+    look: Look | None = None,
+) -> list[LivePass]:
+    """One pass a network; the last may be None when only its beam is wanted."""
+    aims: list[Aim] = [PresenceAim(config, stft, mics, look), EstimateAim(config)]
+    return [LivePass(aim, reference_mic, net) for aim, net in zip(aims, nets, strict=False)]
+
+
+def offline_passes(
+    nets: Sequence[GTCRN | None],
+    stft: STFT,
+    config: FrontEndConfig,
+    mics: Tensor,
+    reference_mic: int | None = None,
+    look: Look | None = None,
+) -> list[OfflinePass]:
+    """As `live_passes`, offline."""
+    long = STFT(STFTConfig(config.beam_n_fft, config.beam_hop)).to(stft.analysis_window.device)
+    aims: list[Aim] = [PresenceAim(config, long, mics, look), EstimateAim(config)]
+    passes: list[OfflinePass] = []
+    for aim, net in zip(aims, nets, strict=False):
+        beam = LookaheadBeam(aim, stft, long, config, reference_mic)
+        passes.append(OfflinePass(beam, net, passes[-1] if passes else None))
+    return passes
+
+
+@torch.no_grad()
+def front_end_frames(
+    mono: GTCRN, nets: Sequence[GTCRN], mixture: Tensor, causal: bool = False
+) -> Beamed:
+    """What the network of the next pass sees of a clip, from mic 0: for training it.
+
+    Args:
+        mono: the mask network.
+        nets: of the passes before: none for the first.
+        mixture: ``(mics, samples)``.
+        causal: as heard live.
+
+    Returns:
+        All frames of the clip.
+    """
+    stft, config = STFT(), FrontEndConfig()
+    n_frames = stft.config.n_frames(mixture.shape[-1])
+    n_silence = (2 + len(nets)) * (2 * stft.config.n_fft + config.beam_n_fft)
+    x = torch.nn.functional.pad(mixture, (0, n_silence))
+    network = MaskNetwork(mono, spread_mics(x.shape[0], config.mask_mics))
+    X = stft(x)
+    S = network.step(X)
+    every = [*nets, None]
+    if causal:
+        *before, last = live_passes(every, stft, config, network.mics, 0)
+        for one in before:
+            S = one.step(X, S)
+        ready = [last.frames(X, S)]
+    else:
+        *earlier, final = offline_passes(every, stft, config, network.mics, 0)
+        s = stft.inverse(S, x.shape[-1])
+        for pass_ in earlier:
+            s = torch.cat([pass_.step(x, s), pass_.flush(s[..., :0])], -1)
+        ready = final.frames(x, s) + final.beam.flush()
+    parts = ([part for part in one if part is not None] for one in ready)
+    return Beamed(*(torch.cat(part, -1)[..., :n_frames] for part in zip(*parts, strict=True)))
