@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from simulate.dataset import draw_mixture
+from simulate.dataset import draw_mixture, under
 from simulate.placement import place_source
 from simulate.render import Mixture
 from simulate.responses import room_responses
@@ -30,6 +30,7 @@ from simulate.shards import (
     write_record,
     write_text,
 )
+from simulate.voice import mouths
 
 _NOISE_PLACES = 8  # of a room, beside its talkers: noises come from there, all together diffuse
 
@@ -78,7 +79,8 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
     size, origin = np.asarray(scene.room_size_m), np.asarray(scene.origin_m)
     places = [np.asarray(talker.position_m) for talker in scene.talkers]
     places += [place_source(size, origin, rng) for _ in range(_NOISE_PLACES)]
-    rir = room_responses(scene, np.stack(places), rng)
+    voices = mouths([*(talker.facing for talker in scene.talkers), *[None] * _NOISE_PLACES])
+    rir = room_responses(scene, np.stack(places), rng, voices)
     folder = folder_of(out, index)
     with appearing(folder) as temporary:
         names = [f"{number:02d}.wav" for number in range(len(places))]
@@ -86,7 +88,7 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
             soundfile.write(temporary / name, responses.T, scene.fs, subtype="FLOAT")
         record = {
             "index": index,
-            "paths": [f"{folder.relative_to(out).as_posix()}/{name}" for name in names],
+            "paths": {"responses": under(folder.relative_to(out).as_posix(), names)},
             "positions_m": [[round(float(v), 6) for v in place] for place in places],
             "room_size_m": scene.room_size_m,
             "rt60_s": scene.rt60_s,
@@ -101,7 +103,7 @@ def _list(manifest: Path) -> Path:
     lines = []
     for line in manifest.read_text(encoding="utf-8").splitlines():
         room = json.loads(line)
-        for path, position in zip(room["paths"], room["positions_m"], strict=True):
+        for path, position in zip(room["paths"]["responses"], room["positions_m"], strict=True):
             lines.append(json.dumps({"path": path, "room": room["index"], "position_m": position}))
     responses = manifest.with_name("responses.jsonl")
     write_text(responses, "".join(f"{line}\n" for line in lines))

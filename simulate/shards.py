@@ -131,12 +131,26 @@ def write_record(folder: Path, record: dict) -> None:
 
 
 def write_manifest(out: Path, count: int) -> Path:
-    """Join the records of the first `count` mixtures; clear away what killed runs left."""
-    lines = [(folder_of(out, i) / _RECORD).read_text(encoding="utf-8") for i in range(count)]
+    """Join the records of the first `count` mixtures; clear away what killed runs left.
+
+    Raises ValueError for a record that something else has damaged.
+    """
+    lines = [_read_record(folder_of(out, i)) for i in range(count)]
     write_text(out / "manifest.jsonl", "".join(lines))
     for torn in out.glob("[0-9]*/.*.part"):
         shutil.rmtree(torn, ignore_errors=True)
     return out / "manifest.jsonl"
+
+
+def _read_record(folder: Path) -> str:
+    text = (folder / _RECORD).read_bytes()
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"expected a whole record in {folder}, found {error}; it is made again if deleted"
+        ) from None
+    return text.decode()
 
 
 def tell_unreadable(manifest: Path) -> None:

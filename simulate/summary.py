@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 _BINS = 24
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _INK = "#2e6f95"
+_NAMED = 6  # of the most frequent contents
 
 
 def _of_talkers(key: str) -> Callable[[dict], list]:
@@ -18,6 +20,9 @@ def _of_talkers(key: str) -> Callable[[dict], list]:
 
 _QUANTITIES: dict[str, Callable[[dict], list]] = {
     "RT60 (s)": lambda r: [r.get("rt60_s")],
+    "volume (m3)": lambda r: (
+        [float(np.prod(r["room_size_m"])) or None] if "room_size_m" in r else []
+    ),
     "SNR (dB)": lambda r: [r.get("snr_db")],
     "azimuth (deg)": _of_talkers("azimuth_deg"),
     "distance (m)": _of_talkers("distance_m"),
@@ -39,6 +44,42 @@ def quantities(records: Iterable[dict]) -> dict[str, np.ndarray]:
             found[name] += [float(v) for v in read(record) if isinstance(v, (int, float))]
     kept = {name: np.asarray(values) for name, values in found.items()}
     return {name: v[np.isfinite(v)] for name, v in kept.items() if np.isfinite(v).any()}
+
+
+def rows(records: Sequence[dict]) -> list[tuple[str, ...]]:
+    """A row of words for each quantity: name, lowest, median, mean, highest, histogram."""
+    return [
+        (name, *(f"{v:.3g}" for v in (x.min(), np.median(x), x.mean(), x.max())), histogram_line(x))
+        for name, x in quantities(records).items()
+    ]
+
+
+def contents(records: Sequence[dict]) -> list[str]:
+    """A line each for arrays, noises and speakers: what there is, in how many of the mixtures."""
+    arrays = Counter(r["array"]["name"] for r in records)
+    noises = Counter(kind for r in records for kind in set(r["noises"]))
+    speakers = Counter(name for r in records for name in {t["speaker"] for t in r["talkers"]})
+    return [
+        f"{what} ({len(found)}): {_most_common(found)}"
+        for what, found in (("arrays", arrays), ("noises", noises), ("speakers", speakers))
+    ]
+
+
+def _most_common(found: Counter[str]) -> str:
+    named = [f"{name or 'unknown'} {n}" for name, n in found.most_common(_NAMED)]
+    return ", ".join(named + ["..."] * (len(found) > _NAMED))
+
+
+def gigabytes(records: Sequence[dict], references: Collection[str], all_mics: bool) -> float:
+    """Size of the data set as WAV files of 24 bits, in 10^9 bytes; FLAC takes less."""
+    total = 0.0
+    for record in records:
+        n_mics, n_talkers = len(record["mics_m"]), len(record["talkers"])
+        each = {"noise": n_mics if all_mics else 1, "dry": n_talkers}
+        talkers = n_talkers * (n_mics if all_mics else 1)
+        channels = n_mics + sum(each.get(name, talkers) for name in references)
+        total += 3 * channels * record["seconds"] * record["fs"]
+    return total / 1e9
 
 
 def histogram_line(values: np.ndarray, width: int = 16) -> str:

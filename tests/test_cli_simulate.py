@@ -28,6 +28,10 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(tmp_path, scene):
     assert "150 mixtures, 0.02 h, seed 0" in text.stdout and "(0 are there)" in text.stdout
     for name in ("RT60 (s)", "SNR (dB)", "azimuth (deg)", "distance (m)", "microphones"):
         assert name in text.stdout
+    # 6 microphones of the mixture, of one talker's two images and of the noise.
+    assert f"at most {150 * 0.5 * 16_000 * 3 * 24 / 1e9:.3g} GB" in text.stdout
+    assert "arrays (1): circular_6mic 150" in text.stdout
+    assert "noises (1): diffuse 150" in text.stdout and "speakers (6): " in text.stdout
     assert tree(tmp_path) == {"scene.yaml"}
 
 
@@ -94,16 +98,72 @@ def test_the_commands_of_the_guide_work(tmp_path, monkeypatch):
         assert Path(name).is_file(), name
 
 
-def test_a_meeting_is_made_by_the_same_command(tmp_path):
+def test_a_meeting_is_planned_made_and_exported_by_the_same_command(tmp_path):
     folder = tmp_path / "made"
     yaml = tmp_path / "short.yaml"
     yaml.write_text(
         "array: {names: [laptop_2mic]}\ntalkers: {count: 2}\nroom: {rt60_s: 0.2}\n"
         "turns: {overlap_ratio: 0.1}\nduration_s: 30\nmethod: fast\n"
     )
-    succeeded("simulate", str(yaml), "--out", str(folder), "--count", "1")
+    args = ("simulate", yaml, "--out", folder, "--count", 1)
+    assert "overlap ratio" in succeeded(*args, "--dry-run").stdout and not folder.exists()
+    succeeded(*args, "--export", "lhotse", "--export", "kaldi")
     meeting = folder / "0000" / "0000000"
     assert {"mixture.flac", "segments.json", "segments.rttm"} <= {p.name for p in meeting.iterdir()}
-    for option in ("--dry-run", "--export=kaldi"):
-        refused("found a meeting", "simulate", yaml, "--out", tmp_path / "no", option)
-    assert not (tmp_path / "no").exists()
+    turns = len((meeting / "segments.rttm").read_text().splitlines())
+    assert len((folder / "kaldi" / "segments").read_text().splitlines()) == turns
+    assert (folder / "lhotse" / "cuts.jsonl.gz").is_file()
+
+
+def test_a_bank_is_made_once_and_drawn_from(tmp_path, scene):
+    bank, out = tmp_path / "bank", tmp_path / "out"
+    made = succeeded("simulate", scene, "--bank", "--out", bank, "--count", 2)
+    assert made.stdout == f"{bank / 'responses.jsonl'}\n" and (bank / "summary.png").is_file()
+    succeeded("simulate", scene, "--rooms", bank, "--out", out, "--count", 2)
+    for record in read_manifest(out):
+        (talker,) = record["talkers"]
+        assert Path(talker["responses"][0]).parents[2] == bank
+    refused("expected --bank without", "simulate", scene, "--bank", "--out", bank, "--dry-run")
+    refused(
+        "expected a response that can be read",
+        "simulate",
+        scene,
+        "--rooms",
+        scene.parent / "no",
+        "--out",
+        out,
+    )
+
+
+def dataset(folder: Path, scene: Path) -> Path:
+    succeeded("simulate", scene, "--out", folder, "--count", 1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("match", "change"),
+    [
+        ("file: File exists", lambda out: ["--out", out.parent / "file"]),
+        ("found another data set", lambda out: ["--seed", 7]),
+        ("found another data set", lambda out: (out / "dataset.json").write_text("{") and []),
+        (
+            "whole record in .*/0000000, found",
+            lambda out: (out / "0000/0000000/record.json").write_text("{") and [],
+        ),
+        ("Invalid value for '--count'", lambda out: ["--count", 0]),
+        ("Invalid value for '--count'", lambda out: ["--count", -3]),
+        ("Invalid value for '--jobs'", lambda out: ["--jobs", 0]),
+        ("found no file .*nowhere", lambda out: ["--speech", "nowhere"]),
+        ("expected recordings of split none", lambda out: ["--noise", out, "--split", "none"]),
+        ("line 1: expected a record with path", lambda out: ["--noise", out.parent / "bad.jsonl"]),
+        ("Invalid value for '--export'", lambda out: ["--export", "espnet"]),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_the_data_set_alone(tmp_path, scene, match, change):
+    out = dataset(tmp_path / "out", scene)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    sound = (out / "0000/0000000/mixture.flac").read_bytes()
+    refused(match, "simulate", scene, "--out", out, "--count", 1, *change(out))
+    assert (out / "0000/0000000/mixture.flac").read_bytes() == sound
+    assert not [name for name in tree(tmp_path) if name.endswith(".part")]

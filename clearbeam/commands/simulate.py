@@ -50,6 +50,13 @@ def run(
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Use only this split of the corpora.")
     ] = None,
+    rooms: Annotated[
+        Path | None,
+        typer.Option(metavar="BANK", help="Draw rooms from a bank or measured responses."),
+    ] = None,
+    bank: Annotated[
+        bool, typer.Option("--bank", help="Make a bank of N rooms in place of mixtures.")
+    ] = False,
     export: Annotated[
         list[Export] | None, typer.Option(help="Describe the dataset to this toolkit too.")
     ] = None,
@@ -75,40 +82,43 @@ def run(
         clearbeam simulate meeting --out data/meetings --count 2
         clearbeam simulate quickstart --out data/libri --speech LibriSpeech --split dev-clean
         clearbeam simulate my-room.yaml --out data/mine --jobs 4 --export lhotse --export kaldi
+        clearbeam simulate quickstart --bank --out data/bank --count 1000 --jobs 4
+        clearbeam simulate quickstart --rooms data/bank --out data/quick --count 100000
     """
-    config = with_material(load(scene), speech, noise, split)
-    refuse_for_meetings(config, dry_run, export or [])
+    config = with_material(load(scene), speech, noise, split, rooms)
+    if bank and (export or dry_run):
+        raise ValueError("expected --bank without --export and --dry-run, found both")
     if dry_run:
         show_plan(config, out, count, seed, jobs)
         return
-    manifest = make(config, out, count, seed, jobs, cluster)
+    manifest = make(config, out, count, seed, jobs, cluster, bank)
     describe(manifest, export or [])
     typer.echo(manifest)
 
 
-def refuse_for_meetings(config: SceneConfig, dry_run: bool, toolkits: list[Export]) -> None:
-    """Raise ValueError for an option that meetings do not have yet."""
-    from simulate.meeting import MeetingConfig
-
-    options = ["--dry-run"] * dry_run + ["--export"] * bool(toolkits)
-    if isinstance(config, MeetingConfig) and options:
-        raise ValueError(f"expected a scene for {options[0]}, found a meeting")
-
-
 def make(
-    config: SceneConfig, out: Path, count: int, seed: int, jobs: int, cluster: str | None
+    config: SceneConfig,
+    out: Path,
+    count: int,
+    seed: int,
+    jobs: int,
+    cluster: str | None,
+    bank: bool,
 ) -> Path:
-    """Write the dataset under a progress bar; returns its manifest."""
+    """Write the dataset, or the bank, under a progress bar; returns its manifest."""
     from simulate import write_dataset
+    from simulate.bank import write_bank
     from simulate.meeting import MeetingConfig
     from simulate.meeting_files import write_meetings
 
     with progress() as bar:
-        task = bar.add_task("mixtures", total=count)
+        task = bar.add_task("rooms" if bank else "mixtures", total=count)
 
         def show(done: float, _: int) -> None:
             bar.update(task, completed=done)
 
+        if bank:
+            return write_bank(config, out, count, seed, jobs, show, cluster)
         if isinstance(config, MeetingConfig):
             return write_meetings(config, out, count, seed, jobs, show, cluster)
         return write_dataset(config, out, count, seed, jobs, show, cluster)
@@ -121,7 +131,7 @@ def describe(manifest: Path, toolkits: list[Export]) -> None:
     from simulate.summary import plot_summary
 
     folder = manifest.parent
-    plot_summary(read_manifest(manifest), folder / "summary.png")
+    plot_summary(read_manifest(folder), folder / "summary.png")
     writers = {Export.lhotse: export_lhotse, Export.kaldi: export_kaldi}
     for toolkit in toolkits:
         writers[toolkit](manifest, folder / toolkit.value)
@@ -129,26 +139,32 @@ def describe(manifest: Path, toolkits: list[Export]) -> None:
 
 def show_plan(config: SceneConfig, out: Path, count: int, seed: int, jobs: int) -> None:
     """Print what a dataset would hold, how much of it is there, and how its quantities spread."""
-    import numpy as np
     from rich.table import Table
 
     from simulate.dataset import plan_dataset
+    from simulate.meeting import MeetingConfig
+    from simulate.meeting_files import plan_meetings
     from simulate.shards import missing
-    from simulate.summary import histogram_line, quantities
+    from simulate.summary import contents, gigabytes, rows
 
-    records = plan_dataset(config, count, seed, jobs)
+    if isinstance(config, MeetingConfig):
+        records = plan_meetings(config, count, seed, jobs)
+    else:
+        records = plan_dataset(config, count, seed, jobs)
     hours = sum(record["seconds"] for record in records) / 3600
     there = count - len(missing(out, count))
     console.print(f"{count} mixtures, {hours:.2f} h, seed {seed}, in {out} ({there} are there)")
-    console.print(f"files of a mixture: mixture, {', '.join(config.references)}")
+    most = gigabytes(records, config.references, config.reference_mics == "all")
+    console.print(f"files: {', '.join(['mixture', *config.references])}; at most {most:.3g} GB")
     table = Table(box=None)
-    for column in ("quantity", "lowest", "median", "highest"):
+    for column in ("quantity", "lowest", "median", "mean", "highest"):
         table.add_column(column, justify="left" if column == "quantity" else "right")
     table.add_column("histogram")
-    for name, values in quantities(records).items():
-        numbers = (f"{v:.3g}" for v in (values.min(), np.median(values), values.max()))
-        table.add_row(name, *numbers, histogram_line(values))
+    for row in rows(records):
+        table.add_row(*row)
     console.print(table)
+    for line in contents(records):
+        console.print(line)
 
 
 def load(scene: str) -> SceneConfig:
@@ -169,15 +185,25 @@ def load(scene: str) -> SceneConfig:
 
 
 def with_material(
-    config: SceneConfig, speech: str | None, noise: str | None, split: str | None
+    config: SceneConfig,
+    speech: str | None,
+    noise: str | None,
+    split: str | None,
+    rooms: Path | None = None,
 ) -> SceneConfig:
-    """Return `config` with other manifests, relative to the working folder, or another split."""
+    """Return `config` with other corpora or rooms, relative to the working folder, or split."""
+    from simulate.scene_config import MeasuredConfig
+
     chosen = {"speech": speech, "noise": noise}
-    update = {
+    update: dict[str, object] = {
         key: value if value == "builtin" else str(Path(value).resolve())
         for key, value in chosen.items()
         if value is not None
     }
     if split is not None:
         update["split"] = split
+    if rooms is not None:
+        listing = rooms / "responses.jsonl"
+        responses = (listing if listing.is_file() else rooms).resolve()
+        update["measured"] = MeasuredConfig(responses=str(responses))
     return config.model_copy(update=update)
