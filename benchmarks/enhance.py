@@ -40,6 +40,7 @@ ARRAYS = ("laptop_2mic", "linear_4mic", "irregular_5mic", "circular_6plus1", "ci
 SUBSETS = {1: "@0", 2: "@0,4", 4: "@0,2,4,6", 8: ""}  # of circular_8mic, as even as can be
 TARGETS = {"si_sdr": 10.0, "pesq_wb": 2.25, "stoi": 0.885}
 METRICS = tuple(TARGETS)
+RIVAL = "rival: the published GTCRN after the oracle-mask MVDR of the same array"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def conditions(setting: Setting) -> list[Condition]:
     ceilings = ("oracle-mvdr", "oracle-mvdr-2048", "oracle-mask")
     found = [
         Condition(
-            "circle", "enhance_6mic", (*baselines, *ceilings, live, ours),
+            "circle", "enhance_6mic", (*baselines, *ceilings, "mono", live, ours),
             ("si_sdr", "si_sdri", "sdr", "pesq_wb", "stoi", "estoi"),
         )
     ]  # fmt: skip
@@ -176,7 +177,7 @@ def claims(reports: dict[str, Report], setting: Setting) -> list[Claim]:
     ]
     even = dict.fromkeys(METRICS, 0.0)
     for array in ARRAYS if setting.rival else ():
-        title = f"{array}: ours − published GTCRN after the oracle beam"
+        title = f"{array}: ours − rival"
         found.append(difference(title, reports[array], ours, str(setting.rival), **even))
     for few, many in zip([*SUBSETS][:-1], [*SUBSETS][1:], strict=True):
         title, names = (
@@ -186,10 +187,10 @@ def claims(reports: dict[str, Report], setting: Setting) -> list[Claim]:
         found.append(difference(title, reports["circular_8mic"], *names, **even))
     found += rooms(reports, ours)
     for system, kind in ((ours, "offline"), (live, "live")):
-        title = f"close and clean: output − input, {kind}"
+        title = f"close and clean, {kind}: output − input"
         found.append(difference(title, reports["close"], system, "noisy", pesq_wb=-0.1))
         quiet = Found.of(reports["noise"].score(system, "attenuation"), 20.0)
-        found.append(Claim(f"noise alone: attenuation, {kind}", {"attenuation": quiet}))
+        found.append(Claim(f"noise alone, {kind}", {"attenuation": quiet}))
     return found
 
 
@@ -253,14 +254,20 @@ def write(rows: list[Claim], reports: dict[str, Report], setting: Setting) -> No
     """Print the claims, and leave them with every other table in the folder of the run."""
     from clearbeam.console import out as console
 
-    columns = [*reports["circle"].columns, *reports["noise"].columns]
-    columns = [column for column in columns if column.name in (*METRICS, "attenuation")]
-    table, about = claims_table("claims", rows, columns), facts(setting)
-    console.print(table.to_rich())
-    parts = [table.to_markdown(), ", ".join(f"{k} {v}" for k, v in about.items())]
-    parts += [report.to_markdown().rstrip() for report in reports.values()]
+    about, tables = facts(setting), []
+    for title, like, note in (("claims", "laptop_2mic", RIVAL), ("noise alone", "noise", "")):
+        columns = reports[like].columns
+        judged = [claim for claim in rows if columns[0].name in claim.found]
+        tables.append(claims_table(title, judged, columns, note))
+    for table in tables:
+        console.print(table.to_rich())
+    parts = [
+        *(table.to_markdown() for table in tables),
+        *(r.to_markdown() for r in reports.values()),
+    ]
+    parts.insert(2, ", ".join(f"{name} {value}" for name, value in about.items()))
     with replacing(setting.out / "claims.md") as file:
-        file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        file.write_text("\n\n".join(part.rstrip() for part in parts) + "\n", encoding="utf-8")
     numbers = [number for claim in rows for number in claim.to_json()]
     with replacing(setting.out / "claims.json") as file:
         file.write_text(json.dumps({"run": about, "claims": numbers}, indent=1), encoding="utf-8")
@@ -270,25 +277,19 @@ def write(rows: list[Claim], reports: dict[str, Report], setting: Setting) -> No
 def facts(setting: Setting) -> dict[str, str | int]:
     """What the numbers depend on besides the code."""
     import os
-    import platform
     from importlib.metadata import version
-
-    import torch
 
     from clearbeam.ledger import fingerprint
     from clearbeam.systems import system_files
 
     return {
         "split": setting.split,
-        "mixtures": setting.count,
+        "mixtures a condition": setting.count,
         "seed": SEED,
         "model": setting.model,
         "weights": fingerprint(*system_files(setting.ours))[:12],
-        "cpu cores": os.cpu_count() or 1,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "pesq": version("pesq"),
-        "pystoi": version("pystoi"),
+        "CPU cores": os.cpu_count() or 1,
+        **{package: version(package) for package in ("torch", "pesq", "pystoi")},
     }
 
 

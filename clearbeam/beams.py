@@ -86,8 +86,7 @@ def oracle_mask(mixture: Tensor, clip: Clip) -> Tensor:
     """The reference mic under the ratio mask of the true early image, at 512/256."""
     stft = STFT(SHORT)
     Y, S = stft(mixture[clip.reference_mic]), stft(clip.reference)
-    mask = ratio_mask(S, Y - S).sqrt()
-    return stft.inverse(mask * Y, mixture.shape[-1])
+    return stft.inverse(ratio_mask(S, Y - S) * Y, mixture.shape[-1])
 
 
 def blind_beam(

@@ -31,10 +31,9 @@ class Found:
         return self.least is None or self.mean >= self.least
 
     def text(self, column: Column, sign: str = "") -> str:
-        """`mean (low to high, ≥ least)` with the digits of a column."""
+        """`mean (low to high)` with the digits of a column."""
         low, mean, high = (column.text(v, sign) for v in (self.low, self.mean, self.high))
-        least = "" if self.least is None else f", ≥ {self.least:g}"
-        return f"{mean} ({low} to {high}{least})"
+        return f"{mean} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,11 @@ class Claim:
     sign: str = ""
 
     @property
-    def verdict(self) -> str:
-        """yes or no; empty where nothing is asked."""
-        judged = [found for found in self.found.values() if found.least is not None]
-        return ("yes" if all(found.met for found in judged) else "no") if judged else ""
+    def missed(self) -> list[str] | None:
+        """The metrics that do not reach what they should; None where nothing is asked."""
+        if all(found.least is None for found in self.found.values()):
+            return None
+        return [name for name, found in self.found.items() if not found.met]
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain data: a record a metric."""
@@ -59,15 +59,29 @@ class Claim:
         ]
 
 
-def claims_table(title: str, claims: Sequence[Claim], columns: Sequence[Column]) -> Table:
-    """Claims as rows, metrics as columns; a metric that a claim says nothing of is empty."""
+def claims_table(
+    title: str, claims: Sequence[Claim], columns: Sequence[Column], note: str = ""
+) -> Table:
+    """Claims as rows, metrics as columns, then what they should reach and whether they do."""
     rows = []
     for claim in claims:
-        found = [(column, claim.found.get(column.name)) for column in columns]
-        cells = [f.text(column, claim.sign) if f is not None else "" for column, f in found]
-        rows.append((claim.title, *cells, claim.verdict))
-    header = ("system", *(column.title for column in columns), "met")
-    note = (
-        "mean (95% bootstrap interval over clips, ≥ what it should reach); differences are paired"
-    )
-    return Table(title, header, rows, note)
+        found = [(column, claim.found[column.name]) for column in columns]
+        cells = [f.text(column, claim.sign) for column, f in found]
+        rows.append((claim.title, *cells, _least([f for _, f in found]), _met(claim, columns)))
+    header = ("system", *(column.title for column in columns), "at least", "met")
+    means = "mean (95% bootstrap interval over clips); differences are paired"
+    return Table(title, header, rows, f"{note}; {means}" if note else means)
+
+
+def _least(found: Sequence[Found]) -> str:
+    """What a row should reach: one number, or one for each metric."""
+    texts = ["–" if f.least is None else f"{f.least:g}" for f in found]
+    return "" if set(texts) == {"–"} else " / ".join(texts if len(set(texts)) > 1 else texts[:1])
+
+
+def _met(claim: Claim, columns: Sequence[Column]) -> str:
+    """yes, or the metrics that do not reach it; empty where nothing is asked."""
+    if claim.missed is None:
+        return ""
+    titles = [column.title for column in columns if column.name in claim.missed]
+    return f"no: {', '.join(titles)}" if titles else "yes"

@@ -20,11 +20,12 @@ _SPREAD = "mean ± half the width of its 95% bootstrap interval over clips"
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as a table shows it."""
+    """A metric as a table shows it; `gain` if it is one over the reference mic itself."""
 
     name: str
     title: str
     digits: int
+    gain: bool = False
 
     def text(self, value: float, sign: str = "") -> str:
         """`value` with this column's digits; a dash for NaN."""
@@ -102,9 +103,11 @@ class Report:
         return Table(f"{self.task}: {len(self.clips)} clips of {self.dataset}", header, rows, note)
 
     def _gains(self) -> Table:
-        header = ("system", *(c.title for c in self.columns))
+        # Between two systems the difference of a gain is that of the metric itself.
+        columns = [c for c in self.columns if not c.gain] or self.columns
+        header = ("system", *(c.title for c in columns))
         rows = [
-            (self._label(system), *(_cell(c, self.gain(system, c.name), "+") for c in self.columns))
+            (self._label(system), *(_cell(c, self.gain(system, c.name), "+") for c in columns))
             for system in self.systems
             if system != self.baseline
         ]

@@ -96,8 +96,8 @@ class Enhancement:
         if name == "attenuation":
             return Column(name, "attenuation (dB)", 1)
         metric = METRICS[self.improvements.get(name, name)]
-        title = metric.title + ("i" if name in self.improvements else "")
-        return Column(name, title, metric.digits)
+        gain = name in self.improvements
+        return Column(name, metric.title + "i" * gain, metric.digits, gain)
 
     def _available(self, name: str) -> bool:
         metric = METRICS[self.improvements.get(name, name)]

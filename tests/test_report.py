@@ -105,6 +105,15 @@ def test_differences_are_taken_to_the_baseline_that_was_chosen():
     assert "**paired difference to ours:b**" in text and "| noisy | -3.00 ± 0.00 |" in text
 
 
+def test_the_difference_of_a_gain_is_not_told_twice():
+    columns = (*COLUMNS, Column("si_sdr", "SI-SDRi", 2, gain=True))
+    overall, differences, *_ = replace(report(), columns=columns).tables()
+    assert overall.header == ("system", "SI-SDR", "STOI", "SI-SDRi", "RTF")
+    assert differences.header == ("system", "SI-SDR", "STOI")
+    only = replace(report(), columns=columns[2:]).tables()[1]
+    assert only.header == ("system", "SI-SDRi")
+
+
 def test_one_system_has_no_differences_and_a_table_prints():
     found = report(systems=("noisy",))
     assert not any("difference" in table.title for table in found.tables())
