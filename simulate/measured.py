@@ -12,13 +12,15 @@ import soundfile
 import soxr
 
 from simulate.decay import measure_rt60
+from simulate.sofa import is_sofa, list_sofa, read_sofa
 
-_AUDIO = (".flac", ".wav")
+_FILES = (".flac", ".wav", ".sofa")
 _DIRECT_S = 0.0025  # the direct sound of a measured response is its first so many seconds
 
 
 class Response(NamedTuple):
-    """One file of measured responses, from one place to every microphone (channel)."""
+    """Measured responses from one place to every microphone: a file's channels, or those of one
+    measurement in a SOFA file (`hall.sofa#3.0`)."""
 
     path: str
     room: str
@@ -28,7 +30,7 @@ class Response(NamedTuple):
 @lru_cache(maxsize=8)
 def list_responses(path: str) -> tuple[Response, ...]:
     """Responses of a jsonl manifest (records with `path`, and `room` or else the file's folder), of
-    a folder with FLAC and WAV files, or of one such file.
+    a folder with FLAC, WAV and SOFA files, or of one such file.
 
     Raises ValueError when there are none, or a file or record cannot be read.
     """
@@ -36,13 +38,13 @@ def list_responses(path: str) -> tuple[Response, ...]:
     if root.suffix == ".jsonl" and root.is_file():
         found = _manifest(root)
     elif root.is_dir():
-        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _AUDIO)
+        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _FILES)
         found = [(p, str(p.parent)) for p in files]
     else:
         found = [(root, str(root.parent))]
     if not found:
-        raise ValueError(f"expected measured responses (FLAC or WAV) in {root}, found none")
-    return tuple(Response(str(file), room, _info(file)) for file, room in found)
+        raise ValueError(f"expected measured responses (FLAC, WAV or SOFA) in {root}, found none")
+    return tuple(response for file, room in found for response in _of_file(file, room))
 
 
 def _manifest(manifest: Path) -> list[tuple[Path, str]]:
@@ -59,9 +61,12 @@ def _manifest(manifest: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def _info(file: Path) -> int:
+def _of_file(file: Path, room: str) -> list[Response]:
+    if is_sofa(file):
+        # Only what one pose of the array heard is heard together.
+        return [Response(r.name, f"{room} {file.name} {r.pose}", r.n_mics) for r in list_sofa(file)]
     try:
-        return int(soundfile.info(file).channels)
+        return [Response(str(file), room, int(soundfile.info(file).channels))]
     except (OSError, soundfile.SoundFileError) as error:
         raise ValueError(f"expected a response that can be read, found {file} ({error})") from None
 
@@ -87,9 +92,12 @@ def draw_room(
 
 @lru_cache(maxsize=64)
 def read_response(path: str, fs: int) -> np.ndarray:
-    """The responses of one file at the rate `fs`, (mics, taps) float32."""
+    """The responses of one `Response.path` at the rate `fs`, (mics, taps) float32."""
     try:
-        x, rate = soundfile.read(path, dtype="float64", always_2d=True)
+        if is_sofa(path):
+            x, rate = read_sofa(path)
+        else:
+            x, rate = soundfile.read(path, dtype="float64", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
         raise ValueError(f"expected a response that can be read, found {path} ({error})") from None
     x = x if rate == fs else np.asarray(soxr.resample(x, rate, fs))

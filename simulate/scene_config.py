@@ -85,10 +85,10 @@ class TalkerConfig(Frozen):
 
 
 class MeasuredConfig(Frozen):
-    """A measured room: `responses`, a jsonl manifest, a folder of FLAC and WAV files, or one file.
+    """A measured room: `responses`, a jsonl manifest, a folder of FLAC, WAV and SOFA files, or one.
 
-    Each file holds the responses from one place to all microphones. `array` names the array that
-    they were measured with, where it is known.
+    Each FLAC or WAV holds the responses from one place to all microphones, a SOFA file those from
+    many. `array` names the array that they were measured with, where it is known.
     """
 
     responses: str
