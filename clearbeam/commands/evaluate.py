@@ -59,12 +59,16 @@ def run(
     varies, and the real-time factor on one thread. docs/evaluation.md says how each is defined and
     what systems there are.
 
-    \b
     Examples:
+
         clearbeam simulate quickstart --out data/quick --count 5
+
         clearbeam evaluate data/quick
+
         clearbeam evaluate data/quick --system clearbeam --system noisy --json scores.json
+
         clearbeam evaluate data/quick --metrics si_sdr,stoi --against mono --markdown scores.md
+
         clearbeam evaluate data/quick --system clearbeam --system clearbeam@0,3 --jobs 2
     """
     from clearbeam.evaluate import evaluate_dataset
