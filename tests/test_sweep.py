@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 import signal
 import subprocess
@@ -18,13 +17,8 @@ import soundfile
 from cli import refused, run
 
 from clearbeam import evaluate, systems
-from clearbeam.ledger import Row
-from clearbeam.report import Column, Report
-from clearbeam.scores import Score, Speed
 from clearbeam.sweep import run_sweep
 from clearbeam.sweep_config import SweepConfig
-from clearbeam.sweep_plots import plot_sweep
-from clearbeam.sweep_table import SweepTable
 from simulate import read_manifest, sample_scene
 from simulate.config import config_dir
 
@@ -212,47 +206,6 @@ def test_a_sweep_file_in_its_own_folder_stays_as_it_was_written(tmp_path):
     file.write_text(text)
     assert run("sweep", file, "--out", tmp_path).exit_code == 0
     assert file.read_text() == text and (tmp_path / "results.csv").is_file()
-
-
-# ------------------------------------------------------------------------------- scores, by hand
-
-
-def made_up(values: dict[float, tuple[float, ...]]) -> SweepTable:
-    """A sweep over one key whose values give one system's scores; the baseline has 0."""
-    reports = []
-    for scores in values.values():
-        rows = [Row(f"c{i}", "ours", {"m": v}, Speed()) for i, v in enumerate(scores)]
-        rows += [Row(f"c{i}", "noisy", {"m": 0.0}, Speed()) for i in range(len(scores))]
-        conditions = {f"c{i}": {} for i in range(len(scores))}
-        column = (Column("m", "M", 2),)
-        args = ("d", "enhance", column, ("noisy", "ours"), "noisy", tuple(rows), conditions)
-        reports.append(Report(*args))
-    return SweepTable(("key",), tuple((v,) for v in values), tuple(reports))
-
-
-def test_points_in_common_mixtures_are_no_more_certain_than_the_mixtures():
-    one = (1.0, 2.0, 4.0, 9.0)
-    table = made_up({k: one for k in range(5)})
-    expected = Score(("c0", "c1", "c2", "c3"), one).interval()
-    assert table.score("ours", "m").interval() == expected
-    assert table.score("ours", "m", {"key": 3}).interval() == expected
-    assert table.score("ours", "m").count == 4
-
-
-def test_an_undefined_score_leaves_the_mean_of_the_others():
-    table = made_up({0: (1.0, math.nan), 1: (3.0, 5.0)})
-    assert table.score("ours", "m").values == (2.0, 5.0)
-    assert table.score("ours", "m", {"key": 0}).undefined == 1
-    assert table.gain("ours", "m", {"key": 1}).mean == 4.0
-
-
-def test_values_that_are_no_numbers_can_be_drawn_and_written(tmp_path):
-    table = made_up({"circle": (1.0, math.nan), '{"uniform": [0, 1]}': (3.0, 5.0)})
-    table.write(tmp_path)
-    assert [p.name for p in plot_sweep(table, tmp_path)] == ["lines_m.png"]
-    values = parquet.read_table(tmp_path / "results.parquet").to_pydict()["value"]
-    assert values[:2] == [1.0, None]
-    assert (tmp_path / "results.csv").read_text().splitlines()[2] == "circle,c1,ours,m,"
 
 
 # ---------------------------------------------------------------------------------- what it may say
