@@ -54,16 +54,17 @@ def export_lhotse(dataset: str | Path, out: str | Path) -> Path:
 def export_kaldi(dataset: str | Path, out: str | Path, mic: int = 0) -> Path:
     """Write a Kaldi data directory of one microphone of a data set; returns the directory.
 
-    wav.scp (through sox, because a mixture has many channels), segments, text, utt2spk, spk2utt,
-    each sorted as Kaldi wants it. An utterance without known words has an empty text.
+    wav.scp (through sox, because a mixture has many channels), reco2dur, segments, text, utt2spk,
+    spk2utt, each sorted as Kaldi wants it. An utterance without known words has an empty text.
     Raises ValueError for a folder without data set.
     """
     out, records = Path(out), list(read_manifest(dataset))
     out.mkdir(parents=True, exist_ok=True)
-    wav, segments, text, speaker_of = {}, {}, {}, {}
+    wav, seconds, segments, text, speaker_of = {}, {}, {}, {}, {}
     for record in records:
         name = record["id"]
         path = shlex.quote(record["paths"]["mixture"])
+        seconds[name] = f"{record['seconds']:.4f}"
         wav[name] = f"sox {path} -t wav - remix {mic + 1} |"
         for said in _said(record):
             speaker = _word(said.speaker or f"{name}-{record['talkers'].index(said.talker) + 1}")
@@ -75,7 +76,13 @@ def export_kaldi(dataset: str | Path, out: str | Path, mic: int = 0) -> Path:
     utterances: dict[str, str] = {}
     for utterance, speaker in sorted(speaker_of.items(), key=_by_bytes):
         utterances[speaker] = f"{utterances.get(speaker, '')} {utterance}".strip()
-    tables = {"wav.scp": wav, "segments": segments, "text": text, "utt2spk": speaker_of}
+    tables = {
+        "wav.scp": wav,
+        "reco2dur": seconds,
+        "segments": segments,
+        "text": text,
+        "utt2spk": speaker_of,
+    }
     for file, table in (tables | {"spk2utt": utterances}).items():
         lines = (f"{key} {value}".rstrip() for key, value in sorted(table.items(), key=_by_bytes))
         write_text(out / file, "".join(f"{line}\n" for line in lines))

@@ -104,6 +104,8 @@ def plot_summary(records: Iterable[dict], path: Path) -> None:
     for axis, (name, values) in zip(axes, panels.items(), strict=False):
         axis.hist(values, _edges(values, _BINS), color=_INK)
         axis.set_xlabel(name)
+        if np.all(values == np.round(values)):
+            axis.locator_params(axis="x", integer=True, min_n_ticks=1)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_title(f"median {np.median(values):.3g}", fontsize=9, loc="left")
     for axis in axes[len(panels) :]:

@@ -79,7 +79,7 @@ def table(path) -> dict[str, str]:
 
 def test_kaldi_tables_are_sorted_and_agree(dataset, tmp_path):
     export_kaldi(dataset, tmp_path)
-    names = ("wav.scp", "segments", "text", "utt2spk", "spk2utt")
+    names = ("wav.scp", "reco2dur", "segments", "text", "utt2spk", "spk2utt")
     tables = {name: table(tmp_path / name) for name in names}
     for name in names:
         lines = (tmp_path / name).read_bytes().splitlines()
@@ -115,6 +115,9 @@ def test_turns_of_a_meeting_are_supervisions_and_utterances(meetings, tmp_path):
         assert found.start == said.start and found.duration == pytest.approx(said.duration)
     export_kaldi(meetings, tmp_path / "kaldi")
     segments = table(tmp_path / "kaldi" / "segments")
+    # And so has the Kaldi directory, as Lhotse reads it.
+    _, kaldi, _ = lhotse.kaldi.load_kaldi_data_dir(tmp_path / "kaldi", 16_000)
+    assert sorted(s.start for s in kaldi) == [s.start for s in by_time]
     starts = sorted(float(line.split()[1]) for line in segments.values())
     assert starts == [s.start for s in by_time]
     words = sorted(table(tmp_path / "kaldi" / "text").values())

@@ -164,7 +164,7 @@ def show_plan(config: SceneConfig, out: Path, count: int, seed: int, jobs: int) 
         table.add_row(*row)
     console.print(table)
     for line in contents(records):
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
 def load(scene: str) -> SceneConfig:
