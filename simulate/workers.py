@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -102,7 +103,12 @@ def _on_cluster(work: Callable[[S], T], items: Sequence[S], address: str) -> Ite
         from distributed import Client, as_completed
     except ImportError:
         raise ImportError("expected Dask for a cluster: pip install 'clearbeam[cluster]'") from None
-    where = {"scheduler_file" if Path(address).is_file() else "address": address}
+    file = Path(address).is_file()
+    if not file and re.search(r":\d+$", address) is None:
+        raise ValueError(
+            f"expected a scheduler's address like tcp://host:8786, or its file, found {address}"
+        )
+    where = {"scheduler_file" if file else "address": address}
     task, left = partial(_alone, work), iter(items)
     with Client(**where, timeout=_CONNECT_S, set_as_default=False) as client:
 

@@ -57,8 +57,9 @@ def test_a_picture_and_exports_stand_beside_the_manifest(tmp_path, scene):
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path, scene, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("simulate.workers._CONNECT_S", 1)
-    refused("127.0.0.1:9", "simulate", scene, "--out", tmp_path / "out",
-            "--cluster", "tcp://127.0.0.1:9")  # fmt: skip
+    args = ("simulate", scene, "--out", tmp_path / "out", "--count", 2, "--cluster")
+    refused("127.0.0.1:9", *args, "tcp://127.0.0.1:9")
+    refused("expected a scheduler's address like .*, found bogus", *args, "bogus")
 
 
 def test_quantities_are_those_of_the_records(tmp_path, scene):
