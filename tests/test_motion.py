@@ -6,7 +6,7 @@ import soundfile
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from simulate import Scene, SceneConfig, render, sample_scene
-from simulate.motion import convolve_moving, draw_path, stations
+from simulate.motion import convolve_moving, draw_path, headings, stations
 from simulate.scene_config import MotionConfig
 from simulate.timeline import Segment
 
@@ -125,3 +125,30 @@ def test_walkers_change_nothing_for_the_others():
     none = sample_scene(SceneConfig.model_validate({"talkers": {"count": 2}}), 0, 0)
     assert some == none
     assert Scene.model_validate_json(scene(1.0).model_dump_json()) == scene(1.0)
+
+
+def test_noises_walk_and_parts_still_add_up():
+    motion = {"kind": ["line"], "speed_m_s": 1.0, "step_m": 0.05}
+    noisy = {"diffuse": {}, "appliance": {"motion": motion}}
+    drawn = scene(None, noise_mix=noisy)
+    field, walker = drawn.noises
+    assert walker.path and not field.path and not any(t.path for t in drawn.talkers)
+    mix = render(drawn)
+    assert np.abs(mix.image.sum(axis=0) + mix.noise - mix.mixture).max() <= 1e-6
+    stays = drawn.model_copy(update={"noises": [field, walker.model_copy(update={"path": None})]})
+    assert np.abs(render(stays).noise - mix.noise).max() > 1e-3
+
+
+def test_who_faces_ahead_faces_where_the_walk_goes():
+    way = [(0.0, 1.0, 1.0, 1.6), (1.0, 2.0, 1.0, 1.6), (2.0, 2.0, 2.0, 1.6)]
+    places, _ = stations(way, 2 * FS, FS, 0.1)
+    heading = np.array(headings(places))
+    np.testing.assert_allclose(heading[3], [1, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(heading[-3], [0, 1, 0], atol=1e-9)
+    walk = {"speed_m_s": 1.0, "facing": "ahead", "step_m": 0.05}
+    drawn = scene(None, talkers={"motion": walk})
+    talker = drawn.talkers[0]
+    assert talker.ahead and talker.path
+    other = talker.model_copy(update={"ahead": False})
+    differs = render(drawn).direct - render(drawn.model_copy(update={"talkers": [other]})).direct
+    assert np.abs(differs).max() > 1e-4
