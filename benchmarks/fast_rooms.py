@@ -35,7 +35,6 @@ from simulate import SceneConfig, write_dataset
 
 METHODS = ("fast", "exact")
 METRICS = ("si_sdr", "pesq_wb", "stoi")
-NETWORK = '{"normalise": true, "compression": 0.5}'
 TRAIN_SEED, VALID_SEED = 1, 2
 MARGIN_DB = 0.2
 ALL_SEEDS = "fast - exact, all seeds"
@@ -100,12 +99,10 @@ def trained(out: Path, method: str, clips: int, seconds: float, steps: int, seed
     folder = out / f"{method}-{clips}x{seconds:g}s-{steps}-{seed}"
     finished = folder / "finished.safetensors"
     if not finished.is_file():
-        command = [sys.executable, "-m", "multichannel.train", "--network", NETWORK]
-        command += ["--processes", "1"]
-        places = {"--data": out / method, "--valid": out / "valid", "--out": folder}
-        numbers = {"--steps": steps, "--every": steps, "--seed": seed, "--seconds": seconds}
-        options = itertools.chain.from_iterable((places | numbers).items())
-        subprocess.run([*command, *map(str, options)], check=True)
+        command = [sys.executable, "-m", "clearbeam", "train", "mask", "--out", str(folder)]
+        command += [f"data.train={out / method}", f"data.valid={out / 'valid'}", "batch=8"]
+        command += [f"steps={steps}", f"valid_every={steps}", f"seed={seed}"]
+        subprocess.run([*command, f"data.seconds={seconds}"], check=True)
         for suffix in (".json", ".safetensors"):
             (folder / "last").with_suffix(suffix).rename(finished.with_suffix(suffix))
     return finished

@@ -1,112 +1,103 @@
-"""Front-end outputs of a data set, made once, so that training the second network never waits for
-the first: ``python -m multichannel.cache --help``.
+"""What the second network sees of a clip, kept, so that training it never waits for the first.
 
 A cache is a folder of three arrays, one row a clip, at a mixture level of RMS 0.1:
 ``spectra.npy`` (beam, reference mic; real, imaginary) in float16, ``cues.npy`` (presence, gain) in
-256 steps, ``early.npy``, the wanted waveform in float16. Frames come before freqs.
+256 steps, ``early.npy``, the wanted waveform in float16. Frames come before freqs. Where clips
+differ in length, ``lengths.npy`` has their samples, and rows end in zeros.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.multiprocessing as mp
 from numpy.lib.format import open_memmap
-from torch import Tensor
 
-from multichannel.data import read_clip, records_of
-from multichannel.frontend import Beamed, FrontEndConfig, RecursiveBeam
-from multichannel.gtcrn import GTCRN
-from multichannel.lookahead import LookaheadBeam
-from multichannel.memory import keep_freed_memory
-from multichannel.stft import STFT
+from multichannel.data import Clip
+from multichannel.passes import front_end_frames
+from multichannel.stft import STFTConfig
 from multichannel.weights import load_gtcrn
 
-_LEVEL = 0.1
 _ARRAYS = ("spectra", "cues", "early")
 
 
+def is_cache(folder: Path) -> bool:
+    """Whether a folder holds front-end outputs."""
+    return (folder / "spectra.npy").is_file()
+
+
 class CachedClips:
-    """Training clips read from a cache; only the rows asked for are loaded.
+    """Clips after the front-end, read from a cache; only the rows asked for are loaded.
 
     Args:
-        folder: made by `write_cache`.
+        folder: made by `create_cache` and `write_row`.
+        limit: first clips only.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
         self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        n_clips, n_samples = self.arrays["early"].shape
+        lengths = folder / "lengths.npy"
+        known = np.load(lengths) if lengths.is_file() else np.full(n_clips, n_samples)
+        self.lengths = known[:limit]
+        self.config = STFTConfig()
 
-    def __len__(self) -> int:
-        return len(self.arrays["early"])
-
-    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """``spectra (clips, 3, freqs, frames)``, ``cues (clips, 2, ...)``, ``early``."""
-        rows = {name: torch.from_numpy(array[indices]) for name, array in self.arrays.items()}
-        parts = rows["spectra"].float()
-        X = torch.complex(parts[:, :, 0], parts[:, :, 1]).mT
-        X = torch.cat([X, X[:, 1:] - X[:, :1]], dim=1)
-        return {"spectra": X, "cues": rows["cues"].float().mT / 255, "early": rows["early"].float()}
-
-
-@torch.no_grad()
-def front_end_frames(net: GTCRN, stft: STFT, mixture: Tensor, causal: bool) -> Beamed:
-    """All frames of a clip ``(mics, samples)`` after the front-end, seen from mic 0."""
-    kind = RecursiveBeam if causal else LookaheadBeam
-    beam = kind(net, stft, FrontEndConfig(), mixture.shape[0], reference_mic=0)
-    n_samples = mixture.shape[-1]
-    silence = torch.zeros(mixture.shape[0], 8 * stft.config.n_fft)
-    ready = beam.step(torch.cat([mixture, silence], dim=-1)) + beam.flush()
-    n_frames = stft.config.n_frames(n_samples)
-    return Beamed(*(torch.cat(parts, -1)[..., :n_frames] for parts in zip(*ready, strict=True)))
+    def clip(self, index: int) -> Clip:
+        """``spectra (2, freqs, frames)``, ``cues (2, ...)``, ``early (samples,)``."""
+        n_samples = int(self.lengths[index])
+        n_frames = self.config.n_frames(n_samples)
+        parts = torch.from_numpy(self.arrays["spectra"][index][:, :, :n_frames]).float()
+        cues = torch.from_numpy(self.arrays["cues"][index][:, :n_frames]).float() / 255
+        return {
+            "spectra": torch.complex(parts[:, 0], parts[:, 1]).mT.numpy(),
+            "cues": cues.mT.numpy(),
+            "early": self.arrays["early"][index][:n_samples].astype(np.float32),
+        }
 
 
-def write_cache(rank: int, args: argparse.Namespace) -> None:
-    """One process's share of the rows; the arrays are there already."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    records = records_of(args.data)[: args.limit]
-    arrays = {name: np.load(args.out / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS}
-    net, stft = load_gtcrn(args.mono), STFT()
-    for row in range(rank, len(records), args.processes):
-        mixture, early = read_clip(records[row])
-        scale = _LEVEL / max(float(np.sqrt(np.mean(np.square(mixture[0])))), 1e-6)
-        causal = row % args.causal_every == args.causal_every - 1
-        frames = front_end_frames(net, stft, torch.from_numpy(mixture * scale), causal)
-        X = torch.view_as_real(torch.stack([frames.beam, frames.reference]).mT).movedim(-1, 1)
-        arrays["spectra"][row] = X.numpy()
-        arrays["cues"][row] = (frames.cues.mT * 255).round().numpy()
-        arrays["early"][row] = early * scale
-        if rank == 0 and row % 200 == 0:
-            print(json.dumps({"row": row, "of": len(records)}), flush=True)
+class FrontEnd:
+    """Clips after the front-end, from their waveforms.
+
+    Args:
+        mono: weights of the mask network, by name or path.
+        before: weights of the networks of the passes before, if any.
+        causal_every: every n-th clip has the recursive beam, the others the look-ahead one; 0 is
+            none.
+    """
+
+    def __init__(
+        self, mono: str | Path, before: Sequence[str | Path] = (), causal_every: int = 3
+    ) -> None:
+        self.mono, self.before = load_gtcrn(mono), [load_gtcrn(net) for net in before]
+        self.causal_every = causal_every
+
+    def __call__(self, clip: Clip, index: int) -> Clip:
+        """What `CachedClips` would give of clip number `index`."""
+        causal = bool(self.causal_every) and index % self.causal_every == self.causal_every - 1
+        frames = front_end_frames(self.mono, self.before, torch.from_numpy(clip["mixture"]), causal)
+        spectra = torch.stack([frames.beam, frames.reference])
+        return {"spectra": spectra.numpy(), "cues": frames.cues.numpy(), "early": clip["early"]}
 
 
-def create_arrays(folder: Path, n_clips: int, n_samples: int) -> None:
-    config = STFT().config
-    folder.mkdir(parents=True, exist_ok=True)
-    size = (config.n_frames(n_samples), config.n_freqs)
-    shapes = {"spectra": (2, 2, *size), "cues": (2, *size), "early": (n_samples,)}
+def create_cache(folder: Path, lengths: np.ndarray) -> None:
+    """Arrays with a row for each clip of ``lengths (clips,)`` samples; `folder` exists."""
+    config = STFTConfig()
+    longest = int(lengths.max())
+    size = (config.n_frames(longest), config.n_freqs)
+    shapes = {"spectra": (2, 2, *size), "cues": (2, *size), "early": (longest,)}
     types = {"spectra": np.float16, "cues": np.uint8, "early": np.float16}
     for name, shape in shapes.items():
-        open_memmap(folder / f"{name}.npy", "w+", types[name], (n_clips, *shape))
+        open_memmap(folder / f"{name}.npy", "w+", types[name], (len(lengths), *shape))
+    np.save(folder / "lengths.npy", lengths.astype(np.int64))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="data set of `clearbeam simulate`")
-    parser.add_argument("--mono", required=True, help="weights of the mask network")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
-    parser.add_argument("--limit", type=int, help="first clips only")
-    parser.add_argument("--causal-every", type=int, default=3, help="every n-th clip is causal")
-    parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
-    records = records_of(args.data)[: args.limit]
-    create_arrays(args.out, len(records), round(records[0]["seconds"] * records[0]["fs"]))
-    mp.spawn(write_cache, (args,), nprocs=args.processes)
-
-
-if __name__ == "__main__":
-    main()
+def write_row(folder: Path, row: int, clip: Clip) -> None:
+    """Put a clip that went through a `FrontEnd` into a cache; several processes may."""
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS}
+    n_frames, n_samples = clip["spectra"].shape[-1], clip["early"].shape[-1]
+    X = clip["spectra"].swapaxes(-1, -2)
+    arrays["spectra"][row, :, :, :n_frames] = np.stack([X.real, X.imag], axis=1)
+    arrays["cues"][row, :, :n_frames] = np.round(clip["cues"].swapaxes(-1, -2) * 255)
+    arrays["early"][row, :n_samples] = clip["early"]

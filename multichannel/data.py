@@ -1,21 +1,43 @@
-"""Training clips: read once from data sets of `simulate`, kept as 16-bit samples in memory.
+"""Training clips by number, from data sets of `simulate`, and batches of them.
 
 The only module of this package that looks at `simulate`, and only at its manifests.
+
+A clip is a dict of arrays whose last axis is time: ``mixture (mics, samples)`` and ``early
+(samples,)``, the wanted talker at mic 0, float32 at 16 kHz; or what other sources give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import soundfile
 import torch
+from numpy.lib.format import open_memmap
 from torch import Tensor
 
+from multichannel.stft import STFTConfig
 from simulate import read_manifest
 
+LEVEL = 0.1  # RMS of mic 0 of every clip before augmentation
 _FULL_SCALE = 32767
+_STFT = STFTConfig()
+_FRAMES_AND_FREQS = ("spectra", "cues")  # (..., freqs, frames), but frames are apart in memory
+
+Clip = dict[str, np.ndarray]
+
+
+class Source(Protocol):
+    """Where clips come from."""
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Number of samples of each clip ``(clips,)``; None where clips are endless."""
+
+    def clip(self, index: int) -> Clip:
+        """The clip of that number, always the same one."""
 
 
 def records_of(dataset: Path) -> list[dict]:
@@ -23,67 +45,174 @@ def records_of(dataset: Path) -> list[dict]:
     return list(read_manifest(dataset))
 
 
-def read_clip(record: dict, n_samples: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mixture ``(mics, samples)`` and early image at microphone 0 ``(samples,)`` of a record."""
+def samples_of(record: dict) -> int:
+    """Length of a mixture."""
+    return round(record["seconds"] * record["fs"])
+
+
+def read_clip(record: dict) -> Clip:
+    """Mixture and early image at mic 0, all talkers together, of a record."""
     mixture, _ = soundfile.read(record["paths"]["mixture"], dtype="float32", always_2d=True)
+    if not record["paths"].get("early"):
+        raise ValueError(f"expected early images in the data set, found none in {record['id']}")
     early = sum(
         soundfile.read(path, dtype="float32", always_2d=True)[0][:, 0]
         for path in record["paths"]["early"]
     )
-    return mixture.T[:, :n_samples], early[:n_samples]
+    return {"mixture": np.ascontiguousarray(mixture.T), "early": np.asarray(early)}
 
 
-class Clips:
-    """Equally long clips of several named signals, each clip at full scale in 16 bits.
+def levelled(clip: Clip) -> Clip:
+    """The clip with mic 0 at an RMS of `LEVEL`; silence stays silence."""
+    rms = float(np.sqrt(np.mean(np.square(clip["mixture"][0], dtype=np.float64))))
+    scale = np.float32(LEVEL / max(rms, 1e-6))
+    return {name: x * scale for name, x in clip.items()}
+
+
+class Recorded:
+    """Clips read from the files of a data set, all microphones.
 
     Args:
-        signals: ``{name: (clips, samples)}`` int16; the samples of a clip share one scale.
+        dataset: folder of `clearbeam simulate`.
+        limit: first clips only.
     """
 
-    def __init__(self, signals: dict[str, np.ndarray]) -> None:
-        self.signals = signals
+    def __init__(self, dataset: Path, limit: int | None = None) -> None:
+        self.records = records_of(dataset)[:limit]
+        self.lengths = np.array([samples_of(record) for record in self.records])
 
-    def __len__(self) -> int:
-        return len(next(iter(self.signals.values())))
-
-    @classmethod
-    def of_first_mic(cls, dataset: Path, n_samples: int) -> Clips:
-        """Mixture and early image at microphone 0 of every record of a data set."""
-        return cls.gather(
-            dict(zip(("mixture", "early"), _first_mic(record, n_samples), strict=True))
-            for record in records_of(dataset)
-        )
-
-    @classmethod
-    def gather(cls, clips: Iterable[dict[str, np.ndarray]]) -> Clips:
-        """From float clips; each is scaled so that the loudest of its signals is full scale."""
-        packed = [_to_int16(clip) for clip in clips]
-        return cls({name: np.stack([clip[name] for clip in packed]) for name in packed[0]})
-
-    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Signals ``{name: (clips, samples)}`` in float32, every mixture at RMS 0.1."""
-        batch = {
-            name: torch.from_numpy(clips[indices].astype(np.float32))
-            for name, clips in self.signals.items()
-        }
-        level = batch["mixture"].square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
-        return {name: 0.1 * x / level for name, x in batch.items()}
+    def clip(self, index: int) -> Clip:
+        return levelled(read_clip(self.records[index]))
 
 
-def _to_int16(clip: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    peak = max(float(np.abs(x).max()) for x in clip.values())
-    scale = _FULL_SCALE / max(peak, 1e-9)
-    return {name: np.round(x * scale).astype(np.int16) for name, x in clip.items()}
+class PackedClips:
+    """Clips of a folder that `pack` made; only the samples asked for are read.
+
+    Args:
+        folder: holds ``mixture.npy`` and ``early.npy`` (16-bit samples of all clips, one after the
+            other) and ``index.npy (clips, 4)``: first sample of the mixture, mics, samples, first
+            sample of the early image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.index = np.load(folder / "index.npy")
+        self.lengths = self.index[:, 2]
+        self.mixture = np.load(folder / "mixture.npy", mmap_mode="r")
+        self.early = np.load(folder / "early.npy", mmap_mode="r")
+
+    def clip(self, index: int) -> Clip:
+        start, n_mics, n_samples, early = (int(v) for v in self.index[index])
+        mixture = self.mixture[start : start + n_mics * n_samples].reshape(n_mics, n_samples)
+        clip = {"mixture": mixture, "early": self.early[early : early + n_samples]}
+        return levelled({name: x.astype(np.float32) for name, x in clip.items()})
 
 
-def _first_mic(record: dict, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    mixture, early = read_clip(record, n_samples)
-    padding = n_samples - mixture.shape[-1]
-    return np.pad(mixture[0], (0, padding)), np.pad(early, (0, padding))
+def pack(records: Sequence[dict], folder: Path, n_mics: int | None = None) -> None:
+    """Write the clips of `records` to `folder`, each at full scale in 16 bits.
+
+    Args:
+        records: of a data set.
+        folder: exists.
+        n_mics: first mics only; None keeps all.
+    """
+    n_samples = np.array([samples_of(record) for record in records])
+    mics = np.array([len(record["array"]["positions_m"]) for record in records])
+    mics = mics if n_mics is None else np.minimum(mics, n_mics)
+    starts = np.concatenate([[0], np.cumsum(mics * n_samples)])
+    earlies = np.concatenate([[0], np.cumsum(n_samples)])
+    index = np.stack([starts[:-1], mics, n_samples, earlies[:-1]], axis=1).astype(np.int64)
+    mixture = open_memmap(folder / "mixture.npy", "w+", np.int16, (int(starts[-1]),))
+    early = open_memmap(folder / "early.npy", "w+", np.int16, (int(earlies[-1]),))
+    for row, record in enumerate(records):
+        clip = read_clip(record)
+        clip["mixture"] = clip["mixture"][: mics[row]]
+        scale = _FULL_SCALE / max(max(float(np.abs(x).max()) for x in clip.values()), 1e-9)
+        mixture[starts[row] : starts[row + 1]] = np.round(clip["mixture"] * scale).ravel()
+        early[earlies[row] : earlies[row + 1]] = np.round(clip["early"] * scale)
+    np.save(folder / "index.npy", index)
 
 
-def shuffled_batches(n_clips: int, batch_size: int, seed: int, rank: int, world: int) -> np.ndarray:
-    """One epoch's batches for one of ``world`` processes: ``(batches, batch_size)`` indices."""
-    order = np.random.default_rng(seed).permutation(n_clips)
-    n_batches = n_clips // (batch_size * world)
-    return order[: n_batches * batch_size * world].reshape(n_batches, world, batch_size)[:, rank]
+def crop(clip: Clip, n_samples: int, rng: np.random.Generator | None = None) -> Clip:
+    """At most `n_samples` of a clip, from a random frame on, or from the start without `rng`."""
+    surplus = clip["early"].shape[-1] - n_samples
+    if surplus <= 0:
+        return clip
+    first = 0 if rng is None else int(rng.integers(surplus // _STFT.hop + 1))
+    cut = {}
+    for name, x in clip.items():
+        if name in _FRAMES_AND_FREQS:
+            cut[name] = x[..., first : first + _STFT.n_frames(n_samples)]
+        else:
+            cut[name] = x[..., first * _STFT.hop : first * _STFT.hop + n_samples]
+    return cut
+
+
+def batch_of(clips: Sequence[Clip]) -> dict[str, Tensor]:
+    """Clips side by side, ``{name: (clips, ...)}``; smaller ones end in zeros, on any axis.
+
+    Zeros cost nothing: there the mask has nothing to act on and nothing is wanted.
+    """
+    batch = {}
+    for name in clips[0]:
+        arrays = [clip[name] for clip in clips]
+        if name in _FRAMES_AND_FREQS:
+            batch[name] = torch.from_numpy(_stack([x.swapaxes(-1, -2) for x in arrays])).mT
+        else:
+            batch[name] = torch.from_numpy(_stack(arrays))
+    return batch
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    shape = np.max([x.shape for x in arrays], axis=0)
+    if all(x.shape == tuple(shape) for x in arrays):
+        return np.stack(arrays)
+    stacked = np.zeros((len(arrays), *shape), arrays[0].dtype)
+    for row, x in enumerate(arrays):
+        stacked[row][tuple(map(slice, x.shape))] = x
+    return stacked
+
+
+class Order:
+    """Which clips belong to which step: a function of the seed and the step alone.
+
+    Clips are drawn without repetition until all were seen. Those of a step are of like length where
+    lengths differ: shuffled clips are sorted by length within pools of fifty batches, and the
+    batches shuffled again.
+
+    Args:
+        lengths: samples of each clip; None numbers clips on without an end.
+        batch: clips a step.
+        seed: another seed, another order.
+
+    Raises:
+        ValueError: there are fewer clips than a batch takes.
+    """
+
+    POOL = 50
+
+    def __init__(self, lengths: np.ndarray | None, batch: int, seed: int) -> None:
+        if lengths is not None and len(lengths) < batch:
+            raise ValueError(f"expected at least {batch} clips for a batch, found {len(lengths)}")
+        self.lengths, self.batch, self.seed = lengths, batch, seed
+        self._epoch: tuple[int, np.ndarray] | None = None
+
+    def of(self, step: int) -> np.ndarray:
+        """Numbers of the clips of a step, ``(batch,)``."""
+        if self.lengths is None:
+            return np.arange(step * self.batch, (step + 1) * self.batch)
+        epoch, row = divmod(step, len(self.lengths) // self.batch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self._batches(epoch)
+        return self._epoch[1][row]
+
+    def _batches(self, epoch: int) -> np.ndarray:
+        assert self.lengths is not None
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.lengths))
+        if np.ptp(self.lengths):
+            size = self.POOL * self.batch
+            pools = [order[first : first + size] for first in range(0, len(order), size)]
+            sort = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
+            order = np.concatenate(sort)
+        batches = order[: len(order) // self.batch * self.batch].reshape(-1, self.batch)
+        return batches[rng.permutation(len(batches))]

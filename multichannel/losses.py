@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -37,12 +39,42 @@ def negative_si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
     Args:
         estimate, reference: waveforms ``(batch, samples)``.
     """
+    return -torch.log10(si_snr_ratio(estimate, reference)).mean()
+
+
+def si_snr_ratio(estimate: Tensor, reference: Tensor) -> Tensor:
+    """The scale-invariant signal-to-noise power ratio of each clip, ``(...)``; finite on silence.
+
+    Args:
+        estimate, reference: waveforms ``(..., samples)``.
+    """
     scale = (estimate * reference).sum(-1, keepdim=True) / (
         reference.square().sum(-1, keepdim=True) + _EPS
     )
     target = scale * reference
     noise = (estimate - target).square().sum(-1) + _EPS
-    return -torch.log10(target.square().sum(-1) / noise + _EPS).mean()
+    return target.square().sum(-1) / noise + _EPS
+
+
+def multi_resolution_stft(estimate: Tensor, reference: Tensor, stfts: Sequence[STFT]) -> Tensor:
+    """Spectral convergence plus log-magnitude error, averaged over several STFTs.
+
+    Yamamoto, Song & Kim, "Parallel WaveGAN", ICASSP 2020, eqs. 5-7. Norms are taken over the whole
+    batch, and magnitudes below 80 dB under the batch's peak count as equal, so that silence is
+    neither a division by zero nor the loudest part of the loss.
+
+    Args:
+        estimate, reference: waveforms ``(batch, samples)``.
+        stfts: transforms to compare in.
+    """
+    total = estimate.new_zeros(())
+    for stft in stfts:
+        e_mag, r_mag = _magnitude(stft(estimate)), _magnitude(stft(reference))
+        convergence = (r_mag - e_mag).norm() / (r_mag.norm() + _EPS)
+        floor = 1e-4 * r_mag.max().detach() + _EPS
+        logs = (r_mag + floor).log() - (e_mag + floor).log()
+        total = total + convergence + logs.abs().mean()
+    return total / len(stfts)
 
 
 def _magnitude(X: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 DATA_MODULES = {"multichannel/data.py"}
 OWNERS = {
     "pyroomacoustics": {"simulate/rooms.py"},
-    "asteroid": {"separation/asteroid_adapter.py"},
+    "asteroid": {"clearbeam/training/asteroid_adapter.py"},
 }
 
 

@@ -1,145 +1,220 @@
-"""Training through its real command lines: data set, cache, steps, weights that load again."""
+"""Every recipe trains through the real command line, and its weights work."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+import yaml
+from cli import refused, run, succeeded, voice, write
 
-from multichannel import GTCRNConfig
-from multichannel.cache import CachedClips
-from multichannel.data import Clips, read_clip, records_of, shuffled_batches
-from multichannel.gtcrn import GTCRN
-from multichannel.losses import compressed_spectral, negative_si_snr
-from multichannel.stft import STFT
-from multichannel.train import follow, learning_rate, warm_start
-from multichannel.weights import load_gtcrn, save_gtcrn
-from simulate import SceneConfig, write_dataset
+pytest.importorskip("lightning")
 
-MULTI = GTCRNConfig(n_spectra=2, n_magnitudes=1, n_cues=2, compression=0.5, normalise=True)
+from training import SMALL, lines_of, train, write_small
+
+from multichannel import kernels
+from multichannel.weights import load_gtcrn
+
+SCENE = "scene: quickstart, count: 3"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_layers():
+    """Compiled layers are for this process alone while these tests run."""
+    yield
+    kernels._kernel = None
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Six one-second mixtures of random arrays."""
-    folder = tmp_path_factory.mktemp("mixtures")
-    config = SceneConfig.load("train_enhance").model_copy(update={"duration_s": 1.0, "split": None})
-    write_dataset(config, folder, count=6, seed=1)
-    return folder
+def data(tmp_path_factory):
+    return write_small(tmp_path_factory.mktemp("mixtures"))
 
 
-def _run(*words: object) -> str:
-    command = [sys.executable, "-m", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_a_mask_network_trains_and_enhances(data, tmp_path):
+    out = tmp_path / "run"
+    result = train("mask", data, out, "steps=2", "valid_every=1", "seed=3")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(out / "best.safetensors")
+    steps = [line["step"] for line in lines_of(out) if "valid_loss" in line]
+    assert steps == [0, 1, 2]
+    assert all(np.isfinite(line["valid_loss"]) for line in lines_of(out) if "valid_loss" in line)
+    facts = json.loads((out / "last.json").read_text())
+    assert facts["network"]["normalise"] and facts["training"]["step"] == 2
+    recording = write(tmp_path / "recording.wav", voice(2, seconds=0.5))
+    succeeded(
+        "enhance", recording, "--model", out / "best.safetensors", "--out", tmp_path / "y.wav"
+    )
+    assert np.isfinite(soundfile.read(tmp_path / "y.wav")[0]).all()
 
 
-def test_both_networks_train_through_the_command_line(dataset, tmp_path):
-    common = ("--steps", 2, "--every", 1, "--batch", 2, "--seconds", 1)
-    mono = tmp_path / "mono"
-    network = '{"normalise": true, "compression": 0.5}'
-    out = _run(
-        "multichannel.train", "--data", dataset, "--valid", dataset, "--out", mono,
-        "--processes", 2, "--network", network, *common,
-    )  # fmt: skip
-    lines = [json.loads(line) for line in out.splitlines() if '"step"' in line]
-    assert [line["step"] for line in lines] == [1, 2]
-    assert all(np.isfinite(line["valid_loss"]) for line in lines)
-    weights = mono / "last.safetensors"
-    assert load_gtcrn(weights).config == GTCRNConfig(normalise=True, compression=0.5)
-
-    cache = tmp_path / "cache"
-    _run("multichannel.cache", "--data", dataset, "--mono", weights, "--out", cache)
-    multi = tmp_path / "multi"
-    network = json.dumps(MULTI.__dict__)
-    _run(
-        "multichannel.train", "--data", cache, "--valid", cache, "--out", multi,
-        "--processes", 1, "--network", network, "--init", weights, *common,
-    )  # fmt: skip
-    assert load_gtcrn(multi / "last.safetensors").config == MULTI
+def test_a_run_tells_where_it_came_from(data, tmp_path):
+    out = tmp_path / "run"
+    train("mask", data, out, "steps=1", "seed=5")
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["seed"] == 5 and config["optimiser"]["clip"] == 3.0
+    origin = json.loads((out / "origin.json").read_text())
+    assert {"git", "packages", "python", "command"} <= set(origin)
+    events = b"".join(path.read_bytes() for path in (out / "tensorboard").iterdir())
+    for tag in (b"valid/loss", b"train/compressed_spectral", b"clip0/estimate", b"clip0"):
+        assert tag in events, tag
 
 
-def test_a_cache_holds_what_the_front_end_gives(dataset, tmp_path):
-    save_gtcrn(GTCRN(), tmp_path / "mono.safetensors")
-    cache = tmp_path / "cache"
-    _run(
-        "multichannel.cache", "--data", dataset, "--mono", tmp_path / "mono.safetensors",
-        "--out", cache, "--processes", 1,
-    )  # fmt: skip
-    batch = CachedClips(cache).batch(np.array([4]))
-    mixture, early = read_clip(records_of(dataset)[4])
-    scale = 0.1 / np.sqrt(np.mean(mixture[0] ** 2))
-    reference = STFT()(torch.from_numpy(mixture[0] * scale))
-    X = batch["spectra"][0]
-    assert (X[1] - reference).norm() < 2e-3 * reference.norm()
-    torch.testing.assert_close(X[2], X[1] - X[0])
-    assert 0 <= batch["cues"].min() and batch["cues"].max() <= 1
-    assert np.abs(batch["early"][0].numpy() - early * scale).max() < 1e-3
+def test_an_enhancer_trains_on_both_front_ends(data, tmp_path):
+    out = tmp_path / "run"
+    options = ("data.causal_every=2", "augment.mic_subset.probability=0.5", "data.times=2")
+    result = train("enhance", data, out, "steps=2", *options)
+    assert result.exit_code == 0, result.output
+    scores = lines_of(out)[-1]
+    assert np.isfinite(scores["valid_beam_si_snr_db"])
+    (cache,) = (p for p in (out / "cache").iterdir() if len(np.load(p / "lengths.npy")) == 12)
+    assert np.load(cache / "spectra.npy", mmap_mode="r").shape[0] == 12
+    assert load_gtcrn(out / "last.safetensors").config.inputs == (2, 1, 2)
 
 
-def test_a_small_network_fits_one_clip(dataset):
-    torch.manual_seed(0)
-    clips = Clips.of_first_mic(dataset, 16000)
-    batch = clips.batch(np.array([0, 1]))
-    net, stft = GTCRN(GTCRNConfig(normalise=True, compression=0.5)), STFT()
-    optimiser = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 3e-3)
-    losses = []
-    for _ in range(15):
-        X = stft(batch["mixture"].unsqueeze(1))
-        estimate = stft.inverse(net(X)[0] * X[:, 0], 16000)
-        loss = compressed_spectral(estimate, batch["early"], stft)
-        loss = loss + negative_si_snr(estimate, batch["early"])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.75 * losses[0]
+def test_finetuning_begins_with_the_shipped_weights(tmp_path):
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    rng = np.random.default_rng(0)
+    write(noise / "fan.wav", 0.1 * rng.standard_normal((32_000, 1)))
+    out = tmp_path / "run"
+    small = ("data.train.count=2", "data.valid.count=2", "data.train.scene=quickstart")
+    result = run("train", "enhance-finetune", *SMALL, *small, "data.valid.scene=quickstart",
+                 f"data.train.noise={noise}", "steps=1", "--out", out)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    begun = load_gtcrn("default").state_dict()
+    now = load_gtcrn(out / "last.safetensors").state_dict()
+    name = "encoder.en_convs.0.conv.weight"
+    assert 0 < (now[name] - begun[name]).abs().max() < 1e-2
+    records = (out / "data" / "train" / "dataset.json").read_text()
+    assert str(noise) in records
+    valid = json.loads((out / "data" / "valid" / "dataset.json").read_text())
+    assert valid["scene"]["noise"] == str(noise)
 
 
-def test_more_inputs_begin_as_the_network_with_fewer(tmp_path):
-    torch.manual_seed(0)
-    mono = GTCRN(GTCRNConfig(normalise=True, compression=0.5)).eval()
-    save_gtcrn(mono, tmp_path / "mono.safetensors")
-    multi = GTCRN(MULTI).eval()
-    warm_start(multi, tmp_path / "mono.safetensors")
-    X, cues = torch.randn(1, 3, 257, 8, dtype=torch.complex64), torch.rand(1, 2, 257, 8)
-    with torch.no_grad():
-        torch.testing.assert_close(multi(X, cues)[0], mono(X[:, :1])[0], rtol=0, atol=1e-5)
+def test_a_student_learns_from_a_wider_teacher(data, tmp_path):
+    teacher, out = tmp_path / "teacher", tmp_path / "student"
+    cache = f"data.cache={tmp_path / 'cache'}"
+    assert train("enhance", data, teacher, "init=null", "network.width=20", "steps=1", cache
+                 ).exit_code == 0  # fmt: skip
+    weights = teacher / "best.safetensors"
+    assert load_gtcrn(weights).config.width == 20
+    result = train("distill", data, out, f"teacher={weights}", "steps=1", cache)
+    assert result.exit_code == 0, result.output
+    assert load_gtcrn(out / "best.safetensors").config.width == 16
+    assert lines_of(out)[1]["teacher"] > 0
 
 
-def test_every_clip_is_seen_once_an_epoch_by_one_process():
-    parts = [shuffled_batches(24, 3, seed=7, rank=rank, world=2) for rank in range(2)]
-    assert sorted(np.concatenate(parts, axis=None)) == list(range(24))
-    again = shuffled_batches(24, 3, seed=7, rank=1, world=2)
-    assert np.array_equal(again, parts[1])
+@pytest.mark.parametrize("kind", ["structured", "top_k"])
+def test_a_network_is_pruned_and_trained_on(data, tmp_path, kind):
+    out = tmp_path / "run"
+    result = train("prune", data, out, f"prune.kind={kind}", "prune.amount=0.5", "steps=2")
+    assert result.exit_code == 0, result.output
+    net = load_gtcrn(out / "best.safetensors")
+    assert net.config.inner == (8 if kind == "structured" else None)
+    weights = [p for p in net.parameters() if p.dim() > 1 and p.requires_grad]
+    zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+    assert zeros == pytest.approx(0.5 if kind == "top_k" else 0.0, abs=0.01)
 
 
-def test_losses_are_least_at_the_reference():
-    x = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
-    stft = STFT()
-    assert compressed_spectral(x, x, stft) == 0
-    assert negative_si_snr(2 * x, x) < -5 < negative_si_snr(x + x.roll(7, -1), x)
-    silence = torch.zeros(2, 4000, requires_grad=True)
-    loss = compressed_spectral(silence, x, stft) + negative_si_snr(silence, x)
-    loss.backward()
-    assert torch.isfinite(loss) and torch.isfinite(silence.grad).all()
+def test_mixtures_drawn_in_memory_train_with_loading_processes(tmp_path):
+    out = tmp_path / "run"
+    made = ("data.train={scene: quickstart, seed: 4}", "data.valid={scene: quickstart, count: 2}")
+    result = run("train", "mask", *made, *SMALL, "steps=2", "data.workers=1", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert not (out / "data" / "train").exists()
 
 
-def test_learning_rate_rises_then_falls():
-    rates = [learning_rate(step, 100, 1.0, 10) for step in range(100)]
-    assert rates.index(max(rates)) in (9, 10) and max(rates) == 1.0
-    assert rates[0] == 0.1 and rates[-1] < 0.02
+def test_the_beam_itself_can_be_trained(data, tmp_path):
+    out = tmp_path / "run"
+    result = train("mask", data, out, "steps=1", "losses.beam=1", "losses.multi_resolution_stft=1")
+    assert result.exit_code == 0, result.output
+    assert {"beam", "multi_resolution_stft", "valid_beam_si_snr_db"} <= {
+        key for line in lines_of(out) for key in line
+    }
 
 
-def test_averaged_weights_follow():
-    a, b = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
-    torch.nn.init.constant_(b.weight, 3.0)
-    b.num_batches_tracked += 5
-    follow(a, b, 0.75)
-    torch.testing.assert_close(a.weight.detach(), torch.full((2,), 1.5))
-    assert a.num_batches_tracked == 5
+def test_two_processes_and_half_precision_train(data, tmp_path):
+    out = tmp_path / "run"
+    result = train("mask", data, out, "steps=2", "processes=2", "precision=bf16")
+    assert result.exit_code == 0, result.output
+    assert lines_of(out)[-1]["step"] == 2
+
+
+def test_a_run_without_progress_stops_early(data, tmp_path):
+    out = tmp_path / "run"
+    options = ("optimiser.lr=10", "optimiser.warmup=0", "valid_every=1", "patience=1")
+    assert train("mask", data, out, "steps=50", *options).exit_code == 0
+    assert lines_of(out)[-1]["step"] < 50
+    best = json.loads((out / "best.json").read_text())["training"]
+    losses = [line["valid_loss"] for line in lines_of(out) if "valid_loss" in line]
+    assert best["valid_loss"] == min(losses)
+    again = train("mask", data, out, "steps=50", *options)
+    assert again.exit_code == 0 and "has done" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("mas",), "unknown recipe mas.*mask"),
+        (("no.yaml",), "no file no.yaml"),
+        (("mask", "stesp=3"), "unknown key stesp.*steps"),
+        (("mask", "optimiser.ler=3"), "unknown key optimiser.ler.*lr"),
+        (("mask", "data.train.nois=x"), "nois.*noise"),
+        (("mask", "network.widht=3"), "unknown key network widht.*width"),
+        (("mask", "network.width=6"), "multiple of 4, found 6"),
+        (("mask", "losses.sisnr=1"), "unknown loss sisnr.*si_snr"),
+        (("mask", "losses.teacher=1"), "teacher"),
+        (("mask", "augment.clippin.probability=1"), "unknown augmentation clippin.*clipping"),
+        (("mask", "augment.clipping.probability=3"), "0..1"),
+        (("mask", "augment.clipping.part=3"), "unknown setting of clipping part"),
+        (("mask", "task=sing"), "unknown task sing"),
+        (("mask", "batch=5", "processes=2"), "share evenly, found 5"),
+        (("mask", "steps"), "expected key=value"),
+        (("mask", "data.valid=nowhere", "data.train=nowhere"), "clearbeam simulate"),
+        (("mask", "init=defautl"), "shipped model"),
+        (("enhance", "network.n_cues=1"), "expected .* for the task enhance"),
+        (("prune", "init=null"), "weights to prune"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_line(tmp_path, monkeypatch, words, match):
+    monkeypatch.chdir(tmp_path)
+    refused(match, "train", *words)
+    assert not any(p.suffix in (".ckpt", ".safetensors") for p in tmp_path.rglob("*"))
+
+
+def test_a_folder_is_not_trained_with_another_config(data, tmp_path):
+    out = tmp_path / "run"
+    assert train("mask", data, out, "steps=1").exit_code == 0
+    refused("begun with", "train", "mask", f"data.train={data}", f"data.valid={data}", *SMALL,
+            "steps=2", "--out", out)  # fmt: skip
+
+
+def test_a_cache_can_be_trained_on_but_not_augmented_at_the_mics(data, tmp_path):
+    options = (f"data.cache={tmp_path / 'cache'}", f"data.train={data}", f"data.valid={data}")
+    assert run("train", "enhance", *options, "--prepare", "--out", tmp_path / "a").exit_code == 0
+    (cache,) = {*(tmp_path / "cache").iterdir()}  # the same for both sets
+    ready = (f"data.train={cache}", f"data.valid={cache}")
+    masked = ("augment.time_mask.probability=1", "augment.frequency_mask.probability=1")
+    result = run("train", "enhance", *ready, *SMALL, *masked, "steps=1", "--out", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    refused("augment by clipping", "train", "enhance", *ready, *SMALL,
+            "augment.clipping.probability=1", "--out", tmp_path / "c")  # fmt: skip
+    refused("expected waveforms", "train", "mask", *ready, *SMALL, "--out", tmp_path / "d")
+
+
+def test_show_prints_what_would_be_done(tmp_path):
+    result = succeeded("train", "mask", "optimiser.lr=1e-3", "--show", "--out", tmp_path / "x")
+    assert yaml.safe_load(result.stdout)["optimiser"]["lr"] == 1e-3
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["32", "bf16", "fp16"])
+def test_training_on_a_gpu(data, tmp_path, precision):
+    out = tmp_path / "run"
+    result = train("mask", data, out, "steps=2", "device=cuda", f"precision={precision}")
+    assert result.exit_code == 0, result.output
+    assert torch.isfinite(load_gtcrn(out / "last.safetensors").erb.erb_fc.weight).all()

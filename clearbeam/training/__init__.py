@@ -1,0 +1,1 @@
+"""Training: recipes in YAML, tasks as plug-ins, runs that survive being killed."""

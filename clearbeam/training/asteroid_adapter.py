@@ -1,0 +1,59 @@
+"""The only module that touches asteroid: its SI-SDR and permutation-invariant losses.
+
+asteroid is there for training alone. Importing it needs a hand: it imports torch_stoi, which
+imports torchaudio, which does not load beside every build of torch. A stand-in takes the place of
+the STOI loss, which nothing here uses.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from types import ModuleType
+
+from torch import Tensor
+
+
+def asteroid_losses() -> ModuleType:
+    """`asteroid.losses`.
+
+    Raises ImportError, in one line, where asteroid cannot be used.
+    """
+    if "torch_stoi" not in sys.modules:
+        stand_in = types.ModuleType("torch_stoi")
+        stand_in.NegSTOILoss = object  # type: ignore[attr-defined]
+        sys.modules["torch_stoi"] = stand_in
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from asteroid import losses
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ImportError(
+            f"expected asteroid for this loss (pip install 'clearbeam[train]'), found: {reason}"
+        ) from None
+    return losses
+
+
+def negative_si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Minus the SI-SDR in dB (Le Roux et al. 2019), a mean over all but the last axis.
+
+    Args:
+        estimate, reference: waveforms ``(..., samples)``.
+    """
+    flat = estimate.reshape(-1, estimate.shape[-1]), reference.reshape(-1, reference.shape[-1])
+    return asteroid_losses().singlesrc_neg_sisdr(*flat).mean()
+
+
+def negative_pit_si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Minus the SI-SDR in dB of the best assignment of estimates to talkers, a mean over the batch.
+
+    Kolbaek, Yu, Tan & Jensen 2017, "Multitalker speech separation with utterance-level permutation
+    invariant training".
+
+    Args:
+        estimate, reference: waveforms ``(batch, talkers, samples)``.
+    """
+    losses = asteroid_losses()
+    return losses.PITLossWrapper(losses.pairwise_neg_sisdr, pit_from="pw_mtx")(estimate, reference)

@@ -1,0 +1,221 @@
+"""Clips for a run: from where the config says, computed once and kept where they can be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from clearbeam.console import progress
+from clearbeam.training.config import Simulated, TrainConfig, relative
+from multichannel.augment import ON_SPECTRA, augment
+from multichannel.cache import CachedClips, FrontEnd, create_cache, is_cache, write_row
+from multichannel.data import Clip, PackedClips, Recorded, Source, levelled, pack, records_of
+from multichannel.weights import find_weights
+
+_MICS = 5  # first number of a generator's seed: what happens to a clip at its microphones
+
+
+class Drawn:
+    """Endless mixtures of a scene, made when they are asked for."""
+
+    lengths: np.ndarray | None = None
+
+    def __init__(self, scene: Simulated) -> None:
+        from clearbeam.training.simulated import scene_of
+
+        self.scene, self.seed = scene_of(scene), scene.seed
+
+    def clip(self, index: int) -> Clip:
+        from simulate.dataset import draw_mixture
+
+        mixture, _ = draw_mixture(self.scene, self.seed, index)
+        early = mixture.early[:, 0].sum(0)
+        clip = {"mixture": mixture.mixture, "early": early}
+        return levelled({name: x.astype(np.float32) for name, x in clip.items()})
+
+
+class Fronted:
+    """Clips of another source, augmented at the microphones, after the front-end.
+
+    Args:
+        source: of waveforms.
+        config: of the run; `which` of its two sets this is.
+    """
+
+    def __init__(self, source: Source, config: TrainConfig, which: str) -> None:
+        self.source, self.seed = source, config.seed
+        self.chosen = waveform_augmentations(config) if which == "train" else {}
+        self.front_end = FrontEnd(config.data.mono, config.data.before, config.data.causal_every)
+        times = config.data.times if which == "train" else 1
+        self.lengths = None if source.lengths is None else np.tile(source.lengths, times)
+
+    def clip(self, index: int) -> Clip:
+        lengths = self.source.lengths
+        clip = self.source.clip(index if lengths is None else index % len(lengths))
+        rng = np.random.default_rng([_MICS, self.seed, index])
+        return self.front_end(augment(clip, self.chosen, rng), index)
+
+
+def waveform_augmentations(config: TrainConfig) -> dict[str, dict]:
+    """Those that happen before the front-end."""
+    return {name: v for name, v in config.augment.items() if name not in ON_SPECTRA}
+
+
+def open_source(
+    config: TrainConfig,
+    which: str,
+    folder: Path,
+    front_end: bool = False,
+    n_mics: int | None = None,
+) -> Source:
+    """The clips `train` or `valid` of a config.
+
+    What takes long is computed at the first call, under a progress bar, and kept.
+
+    Args:
+        config: of the run.
+        which: `train` or `valid`.
+        folder: of the run: simulated data sets go there, and caches, unless `data.cache` is set.
+        front_end: clips after the front-end instead of waveforms.
+        n_mics: first mics only of waveforms.
+
+    Raises:
+        ValueError: the config names something that is not there or does not fit the task.
+    """
+    where = getattr(config.data, which)
+    if isinstance(where, Simulated):
+        if where.count is None:
+            drawn = Drawn(where)
+            return Fronted(drawn, config, which) if front_end else drawn
+        from clearbeam.training.simulated import make_data_set
+
+        where = str(make_data_set(where, folder / "data" / which, config.processes))
+    path = relative(where)
+    if is_cache(path):
+        return _ready_cache(config, path, which, front_end)
+    if not path.is_dir():
+        raise ValueError(f"data.{which}: expected a folder of `clearbeam simulate`, found {path}")
+    cache = relative(config.data.cache) if config.data.cache else folder / "cache"
+    if front_end:
+        return CachedClips(_front_end_cache(config, path, which, cache))
+    return PackedClips(_packed(path, cache, config.data.limit, n_mics))
+
+
+def _ready_cache(config: TrainConfig, path: Path, which: str, front_end: bool) -> Source:
+    if not front_end:
+        raise ValueError(
+            f"data.{which}: expected waveforms for the task {config.task}, found a cache of the "
+            f"front-end, {path}"
+        )
+    lost = list(waveform_augmentations(config))
+    if which == "train" and lost:
+        raise ValueError(
+            f"data.train: expected a data set to augment by {lost[0]}, found a cache of the "
+            f"front-end, {path}"
+        )
+    return CachedClips(path, config.data.limit)
+
+
+def _packed(path: Path, cache: Path, limit: int | None, n_mics: int | None) -> Path:
+    records = records_of(path)[:limit]
+    _check(records, path)
+    folder = cache / f"clips-{_digest([_identity(path), limit, n_mics])}"
+    if not folder.is_dir():
+        part = _part_of(folder)
+        with progress() as bar:
+            bar.add_task(f"reading {path}", total=None)
+            pack(records, part, n_mics)
+        part.rename(folder)
+    return folder
+
+
+def _front_end_cache(config: TrainConfig, path: Path, which: str, cache: Path) -> Path:
+    """Folder of what the front-end makes of a data set; a broken one is completed."""
+    data = config.data
+    _check(records_of(path)[: data.limit], path)
+    nets = [find_weights(name).read_bytes() for name in (data.mono, *data.before)]
+    known = [hashlib.sha256(weights).hexdigest() for weights in nets]
+    facts: list = [_identity(path), data.limit, known, data.causal_every]
+    if which == "train":
+        facts += [data.times, waveform_augmentations(config), config.seed]
+    folder = cache / f"front-end-{_digest(facts)}"
+    if folder.is_dir():
+        return folder
+    part = folder.with_name(f".{folder.name}.part")
+    source = Fronted(Recorded(path, data.limit), config, which)
+    assert source.lengths is not None
+    if not (part / "done.npy").is_file():
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        create_cache(part, source.lengths)
+        np.save(part / "done.npy", np.zeros(len(source.lengths), np.uint8))
+    _fill(part, partial(_write_row, config.model_dump_json(), which, path, part), config)
+    (part / "done.npy").unlink()
+    part.rename(folder)
+    return folder
+
+
+def _fill(part: Path, work: Callable[[int], int], config: TrainConfig) -> None:
+    """Every row that is not done, in as many processes as training has at its hands."""
+    from simulate.workers import for_each
+
+    done = open_memmap(part / "done.npy", "r+")
+    todo = np.flatnonzero(done == 0).tolist()
+    jobs = max(config.processes, config.data.workers)
+    with progress() as bar:
+        task = bar.add_task("front-end", total=len(done), completed=len(done) - len(todo))
+        for row in for_each(work, todo, jobs):
+            done[row] = 1
+            bar.advance(task)
+
+
+def _write_row(config: str, which: str, path: Path, part: Path, row: int) -> int:
+    write_row(part, row, _fronted(config, which, path).clip(row))
+    return row
+
+
+@lru_cache(maxsize=1)
+def _fronted(config: str, which: str, path: Path) -> Fronted:
+    """The same source in every process that works on a cache."""
+    import torch
+
+    from multichannel.memory import keep_freed_memory
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    parsed = TrainConfig.model_validate_json(config)
+    return Fronted(Recorded(path, parsed.data.limit), parsed, which)
+
+
+def _check(records: list[dict], path: Path) -> None:
+    if not records:
+        raise ValueError(f"expected mixtures in {path}, found none")
+    rates = {record["fs"] for record in records}
+    if rates != {16_000}:
+        raise ValueError(f"expected mixtures at 16000 Hz in {path}, found {sorted(rates)}")
+
+
+def _part_of(folder: Path) -> Path:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    return part
+
+
+def _identity(path: Path) -> str:
+    """What a data set is known by: its manifest's bytes."""
+    manifest = path / "manifest.jsonl"
+    if not manifest.is_file():
+        raise ValueError(f"expected a data set with a manifest.jsonl, found no file {manifest}")
+    return f"{path.resolve()}:{hashlib.sha256(manifest.read_bytes()).hexdigest()}"
+
+
+def _digest(facts: list) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
