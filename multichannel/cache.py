@@ -1,7 +1,8 @@
 """What the second network sees of a clip, kept, so that training it never waits for the first.
 
 A cache is a folder of three arrays, one row a clip, at a mixture level of RMS 0.1:
-``spectra.npy`` (beam, reference mic; real, imaginary) in float16, ``cues.npy`` (presence, gain) in
+``spectra.npy`` (beam, reference mic and, of a second beam, the estimate it aims at; real,
+imaginary) in float16, ``cues.npy`` (presence, gain) in
 256 steps, ``early.npy``, the wanted waveform in float16. Frames come before freqs. Where clips
 differ in length, ``lengths.npy`` has their samples, and rows end in zeros.
 """
@@ -43,9 +44,10 @@ class CachedClips:
         known = np.load(lengths) if lengths.is_file() else np.full(n_clips, n_samples)
         self.lengths = known[:limit]
         self.config = STFTConfig()
+        self.n_spectra = self.arrays["spectra"].shape[1]
 
     def clip(self, index: int) -> Clip:
-        """``spectra (2, freqs, frames)``, ``cues (2, ...)``, ``early (samples,)``."""
+        """``spectra (2 or 3, freqs, frames)``, ``cues (2, ...)``, ``early (samples,)``."""
         n_samples = int(self.lengths[index])
         n_frames = self.config.n_frames(n_samples)
         parts = torch.from_numpy(self.arrays["spectra"][index][:, :, :n_frames]).float()
@@ -77,16 +79,17 @@ class FrontEnd:
         """What `CachedClips` would give of clip number `index`."""
         causal = bool(self.causal_every) and index % self.causal_every == self.causal_every - 1
         frames = front_end_frames(self.mono, self.before, torch.from_numpy(clip["mixture"]), causal)
-        spectra = torch.stack([frames.beam, frames.reference])
+        estimate = [] if frames.estimate is None else [frames.estimate]
+        spectra = torch.stack([frames.beam, frames.reference, *estimate])
         return {"spectra": spectra.numpy(), "cues": frames.cues.numpy(), "early": clip["early"]}
 
 
-def create_cache(folder: Path, lengths: np.ndarray) -> None:
+def create_cache(folder: Path, lengths: np.ndarray, n_spectra: int = 2) -> None:
     """Arrays with a row for each clip of ``lengths (clips,)`` samples; `folder` exists."""
     config = STFTConfig()
     longest = int(lengths.max())
     size = (config.n_frames(longest), config.n_freqs)
-    shapes = {"spectra": (2, 2, *size), "cues": (2, *size), "early": (longest,)}
+    shapes = {"spectra": (n_spectra, 2, *size), "cues": (2, *size), "early": (longest,)}
     types = {"spectra": np.float16, "cues": np.uint8, "early": np.float16}
     for name, shape in shapes.items():
         open_memmap(folder / f"{name}.npy", "w+", types[name], (len(lengths), *shape))

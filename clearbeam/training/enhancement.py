@@ -1,4 +1,5 @@
-"""The tasks `mask` and `enhance`: GTCRNs that clean a microphone, or the beam of the front-end."""
+"""The tasks `mask`, `enhance` and `refine`: GTCRNs that clean a microphone, the beam of the
+front-end, or a second beam, which aims at what `enhance` made of the first."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from clearbeam.training.prune import without_inner_feats
 from clearbeam.training.sources import open_source
 from clearbeam.training.tasks import Loss, Outputs
 from multichannel.data import Source
-from multichannel.frontend import BEAM_INPUTS
+from multichannel.frontend import BEAM_INPUTS, REFINE_INPUTS
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.losses import negative_si_snr, si_snr_ratio
 from multichannel.stft import STFT
@@ -141,11 +142,25 @@ class Enhance(_Enhancement):
 
     def spectra(self, batch: dict[str, Tensor]) -> Tensor:
         X = batch["spectra"]
-        return torch.cat([X, X[:, 1:] - X[:, :1]], dim=1)
+        return torch.cat([X, X[:, 1:2] - X[:, :1]], dim=1)
 
     def scores(self, outputs: Outputs) -> dict[str, Tensor]:
         beam = 10 * si_snr_ratio(outputs.heard, outputs.reference).log10()
         return super().scores(outputs) | {"beam_si_snr_db": beam}
+
+
+class Refine(Enhance):
+    """The same for the second beam, with the estimate that it aims at as a further input."""
+
+    inputs = REFINE_INPUTS
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        if len(config.data.before) != 1:
+            raise ValueError(
+                "data.before: expected the network of the first beam for the task refine, found "
+                f"{config.data.before}"
+            )
 
 
 def warm_start(net: GTCRN, start: GTCRN) -> None:
@@ -157,13 +172,29 @@ def warm_start(net: GTCRN, start: GTCRN) -> None:
     tensors = copy.copy(start.state_dict())
     first = "encoder.en_convs.0.conv.weight"
     weight = torch.zeros_like(net.state_dict()[first])
-    found, wanted = tensors[first].shape, weight.shape
     same = (start.config.width, start.config.inner) == (net.config.width, net.config.inner)
-    if not same or found[1] > wanted[1]:
+    fewer = all(a <= b for a, b in zip(start.config.inputs, net.config.inputs, strict=True))
+    if not same or not fewer:
         raise ValueError(
             f"init: expected a network of width {net.config.width} with at most "
-            f"{net.config.n_maps} maps, found width {start.config.width}, "
-            f"{start.config.n_maps} maps and inner feats {start.config.inner}"
+            f"{net.config.inputs} spectra, magnitudes and cues, found width {start.config.width}, "
+            f"{start.config.inputs} and inner feats {start.config.inner}"
         )
-    weight[:, : found[1]] = tensors[first]
+    into, out_of = _shared_maps(net.config.inputs, start.config.inputs)
+    weight[:, into] = tensors[first][:, out_of]
     net.load_state_dict({**tensors, first: weight})
+
+
+def _shared_maps(
+    net: tuple[int, int, int], start: tuple[int, int, int]
+) -> tuple[list[int], list[int]]:
+    """Channels of the first convolution, in both networks, of the maps that both have: of each
+    spectrum three, of each magnitude and cue one, and of each map its band and two neighbours."""
+    into: list[int] = []
+    out_of: list[int] = []
+    here = there = 0
+    for per_input, n_net, n_start in zip((9, 3, 3), net, start, strict=True):
+        into += range(here, here + per_input * n_start)
+        out_of += range(there, there + per_input * n_start)
+        here, there = here + per_input * n_net, there + per_input * n_start
+    return into, out_of

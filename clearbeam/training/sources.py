@@ -120,7 +120,18 @@ def _ready_cache(config: TrainConfig, path: Path, which: str, front_end: bool) -
             f"data.train: expected a data set to augment by {lost[0]}, found a cache of the "
             f"front-end, {path}"
         )
-    return CachedClips(path, config.data.limit)
+    clips = CachedClips(path, config.data.limit)
+    if clips.n_spectra != _n_spectra(config):
+        raise ValueError(
+            f"data.{which}: expected {_n_spectra(config)} spectra a clip for the task "
+            f"{config.task}, found {clips.n_spectra} in the cache {path}"
+        )
+    return clips
+
+
+def _n_spectra(config: TrainConfig) -> int:
+    """Beam, reference mic and, where there was a pass before, its estimate."""
+    return 3 if config.data.before else 2
 
 
 def _packed(path: Path, cache: Path, limit: int | None, n_mics: int | None) -> Path:
@@ -154,7 +165,7 @@ def _front_end_cache(config: TrainConfig, path: Path, which: str, cache: Path) -
     if not (part / "done.npy").is_file():
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        create_cache(part, source.lengths)
+        create_cache(part, source.lengths, _n_spectra(config))
         np.save(part / "done.npy", np.zeros(len(source.lengths), np.uint8))
     _fill(part, partial(_write_row, config.model_dump_json(), which, path, part), config)
     (part / "done.npy").unlink()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TASKS = {
     "mask": "clearbeam.training.enhancement:Mask",
     "enhance": "clearbeam.training.enhancement:Enhance",
+    "refine": "clearbeam.training.enhancement:Refine",
 }
 
 
