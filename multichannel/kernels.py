@@ -8,6 +8,7 @@ float32 training on a CPU goes through them; everything else stays PyTorch.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -32,11 +33,13 @@ def compile_training_kernels() -> None:
     global _kernel
     # ninja stands beside this Python, which need not be the one on the path
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    _kernel = load(
-        "clearbeam_kernels",
-        [str(Path(__file__).parent / "native" / name) for name in ("gru.cpp", "layers.cpp")],
-        extra_cflags=_FLAGS,
+    sources = [Path(__file__).parent / "native" / name for name in ("gru.cpp", "layers.cpp")]
+    # named by its content: another version of these files is another library, not a rebuilt one
+    content = b"".join(
+        source.read_bytes() for source in (*sources, sources[0].with_name("layers.h"))
     )
+    name = f"clearbeam_kernels_{hashlib.sha256(content).hexdigest()[:12]}"
+    _kernel = load(name, [str(source) for source in sources], extra_cflags=_FLAGS)
 
 
 def _training_here(x: Tensor) -> bool:
