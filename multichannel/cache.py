@@ -50,8 +50,8 @@ class CachedClips:
         """``spectra (2 or 3, freqs, frames)``, ``cues (2, ...)``, ``early (samples,)``."""
         n_samples = int(self.lengths[index])
         n_frames = self.config.n_frames(n_samples)
-        parts = torch.from_numpy(self.arrays["spectra"][index][:, :, :n_frames]).float()
-        cues = torch.from_numpy(self.arrays["cues"][index][:, :n_frames]).float() / 255
+        parts = torch.from_numpy(np.array(self.arrays["spectra"][index, :, :, :n_frames])).float()
+        cues = torch.from_numpy(np.array(self.arrays["cues"][index, :, :n_frames])).float() / 255
         return {
             "spectra": torch.complex(parts[:, 0], parts[:, 1]).mT.numpy(),
             "cues": cues.mT.numpy(),

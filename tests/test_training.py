@@ -17,8 +17,7 @@ from training import SMALL, lines_of, train, write_small
 
 from multichannel import kernels
 from multichannel.weights import load_gtcrn
-
-SCENE = "scene: quickstart, count: 3"
+from simulate import SceneConfig
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,6 +30,15 @@ def plain_layers():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_small(tmp_path_factory.mktemp("mixtures"))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """A scene of half a second."""
+    config = SceneConfig.load("quickstart").model_dump(mode="json") | {"duration_s": 0.5}
+    path = tmp_path_factory.mktemp("scenes") / "short.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 def test_a_mask_network_trains_and_enhances(data, tmp_path):
@@ -74,14 +82,14 @@ def test_an_enhancer_trains_on_both_front_ends(data, tmp_path):
     assert load_gtcrn(out / "last.safetensors").config.inputs == (2, 1, 2)
 
 
-def test_finetuning_begins_with_the_shipped_weights(tmp_path):
+def test_finetuning_begins_with_the_shipped_weights(scene, tmp_path):
     noise = tmp_path / "noise"
     noise.mkdir()
     rng = np.random.default_rng(0)
     write(noise / "fan.wav", 0.1 * rng.standard_normal((32_000, 1)))
     out = tmp_path / "run"
-    small = ("data.train.count=2", "data.valid.count=2", "data.train.scene=quickstart")
-    result = run("train", "enhance-finetune", *SMALL, *small, "data.valid.scene=quickstart",
+    small = ("data.train.count=2", "data.valid.count=2", f"data.train.scene={scene}")
+    result = run("train", "enhance-finetune", *SMALL, *small, f"data.valid.scene={scene}",
                  f"data.train.noise={noise}", "steps=1", "--out", out)  # fmt: skip
     assert result.exit_code == 0, result.output
     begun = load_gtcrn("default").state_dict()
@@ -119,9 +127,9 @@ def test_a_network_is_pruned_and_trained_on(data, tmp_path, kind):
     assert zeros == pytest.approx(0.5 if kind == "top_k" else 0.0, abs=0.01)
 
 
-def test_mixtures_drawn_in_memory_train_with_loading_processes(tmp_path):
+def test_mixtures_drawn_in_memory_train_with_loading_processes(scene, tmp_path):
     out = tmp_path / "run"
-    made = ("data.train={scene: quickstart, seed: 4}", "data.valid={scene: quickstart, count: 2}")
+    made = (f"data.train={{scene: {scene}, seed: 4}}", f"data.valid={{scene: {scene}, count: 2}}")
     result = run("train", "mask", *made, *SMALL, "steps=2", "data.workers=1", "--out", out)
     assert result.exit_code == 0, result.output
     assert not (out / "data" / "train").exists()
@@ -145,7 +153,7 @@ def test_two_processes_and_half_precision_train(data, tmp_path):
 
 def test_a_run_without_progress_stops_early(data, tmp_path):
     out = tmp_path / "run"
-    options = ("optimiser.lr=10", "optimiser.warmup=0", "valid_every=1", "patience=1")
+    options = ("optimiser.lr=0.5", "optimiser.warmup=0", "valid_every=1", "patience=1")
     assert train("mask", data, out, "steps=50", *options).exit_code == 0
     assert lines_of(out)[-1]["step"] < 50
     best = json.loads((out / "best.json").read_text())["training"]
@@ -193,8 +201,8 @@ def test_a_folder_is_not_trained_with_another_config(data, tmp_path):
 
 
 def test_a_cache_can_be_trained_on_but_not_augmented_at_the_mics(data, tmp_path):
-    options = (f"data.cache={tmp_path / 'cache'}", f"data.train={data}", f"data.valid={data}")
-    assert run("train", "enhance", *options, "--prepare", "--out", tmp_path / "a").exit_code == 0
+    cached = f"data.cache={tmp_path / 'cache'}"
+    assert train("enhance", data, tmp_path / "a", cached, "--prepare").exit_code == 0
     (cache,) = {*(tmp_path / "cache").iterdir()}  # the same for both sets
     ready = (f"data.train={cache}", f"data.valid={cache}")
     masked = ("augment.time_mask.probability=1", "augment.frequency_mask.probability=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -22,28 +23,34 @@ CHECKPOINT = "last.ckpt"
 
 
 class Meter:
-    """Audio-seconds a second of wall clock that a run spends on training steps."""
+    """How fast training steps go, whatever happens between them.
+
+    `take` gives audio-seconds a second of wall clock, and a second of this process's processor
+    time: how fast it would be on processors that nobody else uses.
+    """
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
-        self.audio_s, self.wall_s, self.since = 0.0, 0.0, time.monotonic()
+        self.audio_s, self.wall_s, self.cpu_s = 0.0, 0.0, 0.0
+        self.go_on()
 
     def add(self, batch: dict[str, torch.Tensor]) -> None:
         self.audio_s += self.processes * batch["early"].numel() / FS
 
     def pause(self) -> None:
-        self.wall_s += time.monotonic() - self.since
+        self.wall_s += time.monotonic() - self.wall
+        self.cpu_s += time.process_time() - self.cpu
 
     def go_on(self) -> None:
-        self.since = time.monotonic()
+        self.wall, self.cpu = time.monotonic(), time.process_time()
 
-    def take(self) -> float:
-        """The speed since it was last asked for; starts anew."""
+    def take(self) -> tuple[float, float]:
+        """Both speeds since it was last asked for; starts anew."""
         self.pause()
-        speed = self.audio_s / max(self.wall_s, 1e-9)
-        self.audio_s, self.wall_s = 0.0, 0.0
+        speeds = self.audio_s / max(self.wall_s, 1e-9), self.audio_s / max(self.cpu_s, 1e-9)
+        self.audio_s, self.wall_s, self.cpu_s = 0.0, 0.0, 0.0
         self.go_on()
-        return speed
+        return speeds
 
 
 class Keeper(pl.Callback):
@@ -108,7 +115,7 @@ class Keeper(pl.Callback):
         numbers["gradient_norm"] = module.norm.item()
         numbers["learning_rate"] = module.optimiser.param_groups[0]["lr"]
         numbers["skipped_steps"] = module.skipped
-        numbers["audio_s_per_s"] = self.meter.take()
+        numbers["audio_s_per_s"], numbers["audio_s_per_cpu_s"] = self.meter.take()
         if self.journal:
             self.journal.write(module.step, numbers)
 
@@ -117,6 +124,8 @@ class Keeper(pl.Callback):
         share_statistics(trainer, module)
         self.scores = validate(trainer, module, self.loader)
         loss = self.scores["valid_loss"]
+        if not math.isfinite(loss):
+            loss = math.inf
         better = self.best is None or loss < self.best
         self.best, self.stale = (loss, 0) if better else (self.best, self.stale + 1)
         if self.config.patience is not None and self.stale >= self.config.patience:
@@ -228,7 +237,7 @@ class Bar(pl.Callback):
         if module.step % self.config.log_every == 0:
             valid = self.keeper.scores.get("valid_loss")
             words = "" if valid is None else f"valid {valid:.3f}"
-            speed = f"{self.speed.take():.0f} s of audio a second"
+            speed = f"{self.speed.take()[0]:.0f} s of audio a second"
             self.bar.update(self.task, loss=words, speed=speed)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -170,27 +170,34 @@ def _fit(config: TrainConfig, folder: Path, task: Task, device: torch.device, ra
     parts = StepParts(task.source("train", folder), config, rank)
     valid = ValidBatches(task.source("valid", folder), config, rank)
     keeper = Keeper(config, folder, valid_loader(valid, config, device), state)
-    with _quiet():
-        trainer = pl.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=config.processes,
-            strategy=_strategy(config, device),
-            plugins=[LightningEnvironment()],
-            precision=_PRECISIONS[config.precision],  # type: ignore[arg-type]
-            max_steps=config.steps - module.step,
-            max_epochs=-1,
-            accumulate_grad_batches=config.accumulate,
-            callbacks=[keeper, Bar(config, keeper)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-        )
+    with quiet():
+        trainer = make_trainer(config, device, module.step, [keeper, Bar(config, keeper)])
         trainer.fit(module, train_loader(parts, module.step, device))
         if trainer.interrupted:
             raise KeyboardInterrupt
+
+
+def make_trainer(
+    config: TrainConfig, device: torch.device, done: int, callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    """Lightning's trainer for the steps after `done`; what it would do beside them is ours."""
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=config.processes,
+        strategy=_strategy(config, device),
+        plugins=[LightningEnvironment()],
+        precision=_PRECISIONS[config.precision],  # type: ignore[arg-type]
+        max_steps=config.steps - done,
+        max_epochs=-1,
+        accumulate_grad_batches=config.accumulate,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
 
 
 def _strategy(config: TrainConfig, device: torch.device) -> Any:
@@ -204,7 +211,7 @@ def _strategy(config: TrainConfig, device: torch.device) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Lightning's advice is for those who write the training loop."""
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
