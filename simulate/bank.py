@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from simulate.dataset import draw_mixture, under
+from simulate.dataset import draw_mixture, seen_from, under
 from simulate.placement import place_source
 from simulate.render import Mixture
 from simulate.responses import room_responses
@@ -90,6 +90,7 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
             "index": index,
             "paths": {"responses": under(folder.relative_to(out).as_posix(), names)},
             "positions_m": [[round(float(v), 6) for v in place] for place in places],
+            "seen": [seen_from(place, scene.origin_m, scene.rotation_deg) for place in places],
             "room_size_m": scene.room_size_m,
             "rt60_s": scene.rt60_s,
             "mics_m": scene.mics_m,
@@ -99,12 +100,15 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
 
 
 def _list(manifest: Path) -> Path:
-    """The manifest of rooms as one of responses, a line each, which names its room."""
+    """The manifest of rooms as one of responses, a line each, with its room and array."""
     lines = []
     for line in manifest.read_text(encoding="utf-8").splitlines():
         room = json.loads(line)
-        for path, position in zip(room["paths"]["responses"], room["positions_m"], strict=True):
-            lines.append(json.dumps({"path": path, "room": room["index"], "position_m": position}))
+        common = {"room": room["index"], "array": room["array"]}
+        places = zip(room["paths"]["responses"], room["positions_m"], room["seen"], strict=True)
+        for path, position, (azimuth_deg, distance_m) in places:
+            seen = {"azimuth_deg": azimuth_deg, "distance_m": distance_m}
+            lines.append(json.dumps({"path": path, "position_m": position} | seen | common))
     responses = manifest.with_name("responses.jsonl")
     write_text(responses, "".join(f"{line}\n" for line in lines))
     return responses

@@ -165,23 +165,24 @@ def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
 
     `array.positions_m` and `azimuth_deg` are in the array's own axes, ready for steering; every
     other position is in the room's. Distances are from the array's origin. In a measured room
-    azimuth and distance are None: they are not known. A walk, a facing direction, a level of its
-    own, responses, materials and microphones that are not ideal are told where there are any; of
-    several talkers the overlap ratio: time at which two or more speak over time at which anybody
-    does. `measured_rt60_s` joins it once a mixture is made.
+    azimuth and distance are None where its manifest does not know them. A walk, a facing direction,
+    a level of its own, responses, materials and microphones that are not ideal are told where there
+    are any; of several talkers the overlap ratio: time at which two or more speak over time at
+    which anybody does. `measured_rt60_s` joins it once a mixture is made.
     """
     talkers = []
     for source in scene.talkers:
-        measured = bool(source.responses)
-        away = np.asarray(source.position_m) - np.asarray(scene.origin_m)
-        azimuth_deg = np.degrees(np.arctan2(away[1], away[0])) - scene.rotation_deg
+        azimuth_deg, distance_m = source.azimuth_deg, source.distance_m
+        if not source.responses:
+            position_m = np.asarray(source.position_m)
+            azimuth_deg, distance_m = seen_from(position_m, scene.origin_m, scene.rotation_deg)
         talkers.append(
             {
                 "speaker": source.speaker,
                 "text": source.text,
                 "position_m": list(source.position_m or ()),
-                "azimuth_deg": None if measured else _wrapped(azimuth_deg),
-                "distance_m": None if measured else round(float(np.linalg.norm(away)), 4),
+                "azimuth_deg": azimuth_deg,
+                "distance_m": distance_m,
                 "start_s": source.segments[0].at_s,
                 "end_s": round(source.segments[-1].at_s + source.segments[-1].seconds, 4),
                 **_told(source, {"path", "ahead", "facing", "sir_db", "responses"}),
@@ -217,8 +218,14 @@ def _overlap(scene: Scene) -> dict[str, float]:
     return {"overlap_ratio": round(overlap_ratio(spoken), 4)}
 
 
-def _wrapped(angle_deg: float) -> float:
-    return round(float((angle_deg + 180) % 360 - 180), 3)
+def seen_from(
+    position_m: np.ndarray, origin_m: tuple[float, float, float], rotation_deg: float
+) -> tuple[float, float]:
+    """Azimuth (-180 to 180 degrees) in the axes of an array that is turned, distance in metres."""
+    away = position_m - np.asarray(origin_m)
+    azimuth_deg = np.degrees(np.arctan2(away[1], away[0])) - rotation_deg
+    wrapped = (azimuth_deg + 180) % 360 - 180
+    return round(float(wrapped), 3), round(float(np.linalg.norm(away)), 4)
 
 
 def _told(model: Frozen, names: set[str]) -> dict:

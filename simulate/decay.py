@@ -23,6 +23,7 @@ import numpy as np
 SPEED_OF_SOUND = 343.0
 _MAX_ABSORPTION = 0.99
 _GRID = np.linspace(0.0, 14.0, 64)  # nepers of the slowest direction: all of -35 dB and more
+_POINTS = 64  # of a decay that is followed for 50 dB
 _NODES = np.polynomial.legendre.leggauss(8)
 
 
@@ -34,13 +35,18 @@ def sides_per_metre(room_size_m: np.ndarray, n: int = 16) -> tuple[np.ndarray, n
 
 @lru_cache
 def _octant(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre in u_z and in the azimuth; by symmetry one octant stands for the sphere."""
+    """Gauss-Legendre in elevation and azimuth; by symmetry one octant stands for the sphere.
+
+    Nodes crowd towards the three axes: along one of them sound flutters between two hard walls when
+    all the rest has died away.
+    """
     node, weight = np.polynomial.legendre.leggauss(n)
     node, weight = (node + 1) / 2, weight / 2
-    height, azimuth = (grid.ravel() for grid in np.meshgrid(node, node * np.pi / 2))
-    flat = np.sqrt(1 - height**2)
-    u = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), height], axis=1)
-    return u, np.outer(weight, weight).ravel()
+    node, weight = node**2 * (3 - 2 * node), weight * 6 * node * (1 - node)
+    elevation, azimuth = (grid.ravel() for grid in np.meshgrid(*[node * np.pi / 2] * 2))
+    flat = np.cos(elevation)
+    u = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=1)
+    return u, np.outer(weight, weight).ravel() * flat * np.pi / 2
 
 
 def lattice_energy(
@@ -106,6 +112,24 @@ def reverberation_time(
     fitted = np.interp((start + stop) / 2 + (stop - start) / 2 * node, tau, level_db)
     slope = (weight * node) @ fitted / ((weight * node) @ node) * 2 / (stop - start)
     return float(-60.0 / slope)
+
+
+def lattice_rt60(room_size_m: np.ndarray, log_kept: np.ndarray, per_metre: float = 0.0) -> float:
+    """T30 in seconds of `lattice_energy`, whose arguments it has.
+
+    Where walls are unequal and some take nearly all, this is longer than `reverberation_time`: a
+    path that misses those loses nothing to them.
+    """
+    mean = -np.asarray(log_kept).reshape(3, 2).mean(axis=1)
+    end_s = 1.5 * reverberation_time(room_size_m, mean, per_metre)
+    while True:
+        times_s = (np.arange(_POINTS) + 0.5) * end_s / _POINTS
+        energy = lattice_energy(room_size_m, log_kept, times_s, per_metre)
+        left = np.cumsum(energy[::-1])[::-1]
+        if energy[-1] * _POINTS < 1e-5 * left[0]:
+            level_db = 10 * np.log10(np.maximum(left, 1e-12 * left[0]) / left[0])
+            return decay_time(level_db, times_s, -5.0, -35.0)
+        end_s *= 1.5
 
 
 def decay_time(level_db: np.ndarray, times_s: np.ndarray, start_db: float, stop_db: float) -> float:

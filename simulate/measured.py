@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import soundfile
 import soxr
 
+from simulate.arrays import ArrayGeometry
 from simulate.decay import measure_rt60
 from simulate.sofa import is_sofa, list_sofa, read_sofa
 
@@ -20,45 +21,71 @@ _DIRECT_S = 0.0025  # the direct sound of a measured response is its first so ma
 
 class Response(NamedTuple):
     """Measured responses from one place to every microphone: a file's channels, or those of one
-    measurement in a SOFA file (`hall.sofa#3.0`)."""
+    measurement in a SOFA file (`hall.sofa#3.0`).
+
+    azimuth_deg, distance_m: of the place as the array sees it; array: what it was measured with.
+    None where the manifest does not know.
+    """
 
     path: str
     room: str
     n_mics: int
+    azimuth_deg: float | None = None
+    distance_m: float | None = None
+    array: ArrayGeometry | None = None
 
 
 @lru_cache(maxsize=8)
 def list_responses(path: str) -> tuple[Response, ...]:
-    """Responses of a jsonl manifest (records with `path`, and `room` or else the file's folder), of
-    a folder with FLAC, WAV and SOFA files, or of one such file.
+    """Responses of a jsonl manifest, of a folder of FLAC, WAV and SOFA files, or of one such file.
+
+    Records of a manifest have `path`, `room` or else the file's folder is one, and where known
+    `azimuth_deg`, `distance_m` and `array` (name and positions_m).
 
     Raises ValueError when there are none, or a file or record cannot be read.
     """
     root = Path(path)
     if root.suffix == ".jsonl" and root.is_file():
-        found = _manifest(root)
+        return tuple(_manifest(root)) or _nothing(root)
     elif root.is_dir():
         files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _FILES)
         found = [(p, str(p.parent)) for p in files]
     else:
         found = [(root, str(root.parent))]
-    if not found:
-        raise ValueError(f"expected measured responses (FLAC, WAV or SOFA) in {root}, found none")
-    return tuple(response for file, room in found for response in _of_file(file, room))
+    return tuple(r for file, room in found for r in _of_file(file, room)) or _nothing(root)
 
 
-def _manifest(manifest: Path) -> list[tuple[Path, str]]:
-    found = []
+def _nothing(root: Path) -> NoReturn:
+    raise ValueError(f"expected measured responses (FLAC, WAV or SOFA) in {root}, found none")
+
+
+def _manifest(manifest: Path) -> list[Response]:
+    found: list[Response] = []
     for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip():
             try:
                 record = json.loads(line)
                 file = manifest.parent / record["path"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                known = _known(record)
+            except (KeyError, TypeError, ValueError) as error:
                 where = f"{manifest}, line {number}"
                 raise ValueError(f"{where}: expected a record with path, found {error!r}") from None
-            found.append((file, str(record.get("room") or file.parent)))
+            room = record.get("room")
+            of_file = _of_file(file, str(file.parent if room in (None, "") else room))
+            found += [response._replace(**known) for response in of_file]
     return found
+
+
+def _known(record: dict) -> dict[str, Any]:
+    """Where a record says its place is, and with which array it was measured."""
+    known: dict[str, Any] = {
+        key: float(record[key])
+        for key in ("azimuth_deg", "distance_m")
+        if record.get(key) is not None
+    }
+    if isinstance(record.get("array"), dict):
+        known["array"] = ArrayGeometry.model_validate(record["array"])
+    return known
 
 
 def _of_file(file: Path, room: str) -> list[Response]:

@@ -45,6 +45,14 @@ class MeetingConfig(SceneConfig):
                 raise ValueError(
                     f"expected {name} from {low:g} to {high:g}, found {found[0]:g} to {found[1]:g}"
                 )
+        noises = {
+            f"noise_mix.{kind}.motion": getattr(part, "motion", None)
+            for kind, part in self.noise_mix
+        }
+        of_clips = {"talkers.motion": self.talkers.motion, "talkers.sir_db": self.talkers.sir_db}
+        for name, value in (of_clips | noises | {"mics": self.mics}).items():
+            if value is not None:
+                raise ValueError(f"expected a meeting without {name}, which is for clips")
         return self
 
 

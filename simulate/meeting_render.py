@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import fft
 
 from simulate.corpus import read_audio
-from simulate.noise import diffuse_noise
+from simulate.measured import stack_responses
+from simulate.noise import decorrelated_noise, diffuse_noise
 from simulate.responses import Responses, scene_responses
 from simulate.scene import Scene, Source
 from simulate.timeline import Segment
@@ -115,6 +116,7 @@ _RENDERED = {
     "seed", "index", "room_size_m", "rt60_s", "array", "origin_m", "rotation_deg", "mics_m",
     "talkers", "noises", "snr_db", "level_dbfs", "n_samples", "fs", "early_ms", "method",
     "kind", "position_m", "segments", "level_db", "speaker", "text", "facing", "field",
+    "materials", "air_absorption", "scattering", "responses",
 }  # fmt: skip
 
 
@@ -154,6 +156,7 @@ def _heard(rooms: list[_Convolver], dry: np.ndarray) -> np.ndarray:
 
 Read = Callable[[Segment, int], np.ndarray]
 Field = Callable[[int], np.ndarray]
+Spread = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # one channel to several
 
 
 def _noise_fields(scene: Scene, responses: np.ndarray, block: int, read: Read) -> list[Field]:
@@ -161,8 +164,13 @@ def _noise_fields(scene: Scene, responses: np.ndarray, block: int, read: Read) -
     rooms = iter(responses)
     fields: list[Field] = []
     for number, source in enumerate(scene.noises):
-        if source.position_m is None:
-            fields.append(_DiffuseField(scene, number, block, read))
+        if source.position_m is None and source.responses:
+            everywhere = stack_responses([*source.responses], scene.fs)
+            around = [_Convolver(h, block) for h in everywhere]
+            copies = _Pieces(scene, number, block, read, partial(_copies, len(around)))
+            fields.append(partial(_from_everywhere, around, copies))
+        elif source.position_m is None:
+            fields.append(_Pieces(scene, number, block, read, partial(_diffuse, scene, source)))
         else:
             fields.append(_placed(source, _Convolver(next(rooms), block), scene.fs, block, read))
     return fields
@@ -170,6 +178,22 @@ def _noise_fields(scene: Scene, responses: np.ndarray, block: int, read: Read) -
 
 def _placed(source: Source, room: _Convolver, fs: int, block: int, read: Read) -> Field:
     return lambda start: room(_between(source.segments, start, block, fs, read))
+
+
+def _from_everywhere(rooms: list[_Convolver], copies: Field, start: int) -> np.ndarray:
+    """Copies that share no phase, each from a measured place of its own: (mics, block)."""
+    parts = (room(x) for room, x in zip(rooms, copies(start), strict=True))
+    return np.sum([*parts], axis=0)
+
+
+def _copies(n_copies: int, one_channel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return decorrelated_noise(one_channel, n_copies, rng)
+
+
+def _diffuse(
+    scene: Scene, source: Source, one_channel: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    return diffuse_noise(one_channel, np.asarray(scene.mics_m), rng, scene.fs, source.field)
 
 
 class _Convolver:
@@ -192,16 +216,17 @@ class _Convolver:
         return y[:, : len(x)].astype(float)
 
 
-class _DiffuseField:
-    """A diffuse noise in pieces that fade into each other at constant power."""
+class _Pieces:
+    """A noise in pieces of phases of their own, which fade into each other at constant power."""
 
-    def __init__(self, scene: Scene, number: int, block: int, read: Read) -> None:
+    def __init__(self, scene: Scene, number: int, block: int, read: Read, spread: Spread) -> None:
         self.scene, self.number, self.block, self.read = scene, number, block, read
+        self.spread = spread
         self.fade = min(round(_CROSS_FADE_S * scene.fs), block)
         self.before: np.ndarray | None = None
 
     def __call__(self, start: int) -> np.ndarray:
-        """The field from the sample `start` on, the blocks in their order: (mics, block)."""
+        """What comes from the sample `start` on, the blocks in their order: (channels, block)."""
         scene, fade = self.scene, self.fade
         rng = np.random.default_rng([scene.seed, scene.index, 3, self.number, start])
         source = scene.noises[self.number]
@@ -209,8 +234,7 @@ class _DiffuseField:
         if not one.any():
             # Digital silence cannot reach any SNR; a faint hiss can.
             one = 1e-4 * rng.standard_normal(len(one))
-        mics = np.asarray(scene.mics_m)
-        piece = diffuse_noise(one, mics, rng, scene.fs, source.field).astype(float)
+        piece = self.spread(one, rng).astype(float)
         angle = np.pi / 2 * (np.arange(fade) + 0.5) / fade
         if self.before is not None:
             piece[:, :fade] = piece[:, :fade] * np.sin(angle) + self.before

@@ -28,6 +28,7 @@ __all__ = [
 METHODS = ("exact", "fast", "hybrid", "ray")
 _IMAGE_ORDER = {"hybrid": 3, "ray": 0}  # reflections that are exact images; rays do the rest
 _RAYS = 10_000
+_MORE_RAYS = 5  # times as many where walls are unequal: few carry the end of such a decay
 _BIN_S = 0.004
 _LOWEST_HZ = 20.0  # every reflection has the same sign, which piles up at 0 Hz as in no real room
 
@@ -211,9 +212,10 @@ def _ray_energy(
     with _library():
         # It keeps what has met as many walls as its order, which here are images too.
         shoebox = _shoebox(room, order + 1, ray_tracing=True)
-        volume = float(np.prod(room.size))
+        n_rays = max(_RAYS, int(100 * np.prod(room.size)))
+        unequal = bool(np.ptp(room.walls.absorption, axis=1).any())
         shoebox.set_ray_tracing(
-            n_rays=max(_RAYS, int(100 * volume)),
+            n_rays=n_rays * (_MORE_RAYS if unequal else 1),
             receiver_radius=0.5,
             energy_thres=1e-7,
             time_thres=seconds,

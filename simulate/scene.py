@@ -151,19 +151,21 @@ def in_measured_room(scene: Scene, config: MeasuredConfig, rng: np.random.Genera
     ValueError when no room has places enough, or the array named has other microphones.
     """
     room = draw_room(list_responses(config.responses), len(scene.talkers), rng)
-    paths = [response.path for response in room]
     array = _measured_array(room[0], config.array)
     here = (0.0, 0.0, 0.0)
-    queue = iter(cycle(paths))
+    queue = iter(cycle(room))
     sources = []
     for source in (*scene.talkers, *scene.noises):
-        diffuse = source.position_m is None
-        used = tuple(paths[:_MAX_DIFFUSE]) if diffuse else (next(queue),)
-        place = None if diffuse else here
-        sources.append(source.model_copy(update={"responses": used, "position_m": place}))
+        if source.position_m is None:
+            update: dict[str, Any] = {"responses": tuple(r.path for r in room[:_MAX_DIFFUSE])}
+        else:
+            one = next(queue)
+            update = {"responses": (one.path,), "position_m": here}
+            update |= {"azimuth_deg": one.azimuth_deg, "distance_m": one.distance_m}
+        sources.append(source.model_copy(update=update))
     changes = {
         "room_size_m": here,
-        "rt60_s": response_rt60(paths[0], scene.fs),
+        "rt60_s": response_rt60(room[0].path, scene.fs),
         "array": array,
         "origin_m": here,
         "rotation_deg": 0.0,
@@ -175,6 +177,8 @@ def in_measured_room(scene: Scene, config: MeasuredConfig, rng: np.random.Genera
 
 
 def _measured_array(response: Response, name: str | None) -> ArrayGeometry:
+    if name is None and response.array is not None:
+        return response.array
     if name is None:
         unknown = [(0.0, 0.0, 0.0)] * response.n_mics
         return ArrayGeometry(name=f"measured_{response.n_mics}mic", positions_m=unknown)

@@ -32,7 +32,7 @@ class Shoebox(NamedTuple):
 
     def rt60_s(self) -> float:
         """Expected RT60 of the band that decays last."""
-        return float(self.walls.rt60_s(self.size).max())
+        return self.walls.longest_rt60_s(self.size)
 
     def direct_samples(self) -> np.ndarray:
         """Samples that the direct paths take, (sources, mics)."""

@@ -27,7 +27,8 @@ class Source(Frozen):
     path: where it walks, as (seconds, x, y, z); ahead: a mouth that faces where it walks; facing: a
     mouth's direction, None for sound alike to every side; sir_db: level of talker 0 over this one;
     field: kind of diffuse field; responses: files of measured ones, one for a source with a place
-    (which then is unknown, and given as that of the array), several to make a diffuse field of.
+    (which then is given as that of the array), several to make a diffuse field of; azimuth_deg,
+    distance_m: of such a place as the array sees it, where that is known.
     """
 
     kind: Literal["talker", "diffuse", "point", "babble", "appliance"]
@@ -42,6 +43,8 @@ class Source(Frozen):
     sir_db: float | None = None
     field: Literal["spherical", "cylindrical"] = "spherical"
     responses: tuple[str, ...] = ()
+    azimuth_deg: float | None = None
+    distance_m: float | None = None
 
 
 def draw_talkers(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simulate.bands import centres_hz
-from simulate.decay import SPEED_OF_SOUND, reverberation_time, solve_absorption
+from simulate.decay import SPEED_OF_SOUND, lattice_rt60, reverberation_time, solve_absorption
 
 _MOST_IMAGES = 2e7  # of one source; their places alone take half a gigabyte
 WALLS = ("west", "east", "south", "north", "floor", "ceiling")
@@ -38,22 +38,37 @@ class Walls(NamedTuple):
 
     def rt60_s(self, room_size_m: np.ndarray) -> np.ndarray:
         """Expected RT60 of each band (bands,), where the walls are mirrors."""
-        exponents = -self.log_kept.reshape(-1, 3, 2).mean(axis=-1)
-        pairs = zip(exponents, self.per_metre, strict=True)
-        return np.array([reverberation_time(room_size_m, a, m) for a, m in pairs])
+        if not np.ptp(self.absorption, axis=1).any():
+            return self._of_equal_walls(room_size_m)
+        bands = zip(self.log_kept, self.per_metre, strict=True)
+        return np.array([lattice_rt60(room_size_m, kept, m) for kept, m in bands])
 
     def mid_rt60_s(self, room_size_m: np.ndarray) -> float:
         """Expected RT60 of the octaves at 500 and 1000 Hz, the mean of the two."""
-        rt60_s = self.rt60_s(room_size_m)
-        mid = np.isin(centres_hz(2**20)[: len(rt60_s)], _MID_HZ)
-        return float(rt60_s[mid].mean() if mid.any() else rt60_s[0])
+        mid = np.isin(centres_hz(2**20)[: len(self.absorption)], _MID_HZ)
+        return float(self._only(mid if mid.any() else slice(1)).rt60_s(room_size_m).mean())
+
+    def longest_rt60_s(self, room_size_m: np.ndarray) -> float:
+        """Expected RT60 of the band that decays last."""
+        last = int(np.argmax(self._of_equal_walls(room_size_m)))
+        return float(self._only(slice(last, last + 1)).rt60_s(room_size_m)[0])
+
+    def _of_equal_walls(self, room_size_m: np.ndarray) -> np.ndarray:
+        """RT60 (bands,) by the formula that `solve_absorption` inverts; else only the order of
+        bands."""
+        exponents = -self.log_kept.reshape(-1, 3, 2).mean(axis=-1)
+        bands = zip(exponents, self.per_metre, strict=True)
+        return np.array([reverberation_time(room_size_m, a, m) for a, m in bands])
+
+    def _only(self, bands: slice | np.ndarray) -> Walls:
+        return Walls(self.absorption[bands], self.per_metre[bands], self.scattering)
 
     def image_order(self, room_size_m: np.ndarray) -> int:
         """Reflections enough for every image before the RT60, or that still carries -60 dB.
 
         Raises ValueError when so many images do not fit into memory.
         """
-        rt60_s = float(self.rt60_s(room_size_m).max())
+        rt60_s = self.longest_rt60_s(room_size_m)
         by_time = SPEED_OF_SOUND * rt60_s * np.linalg.norm(1 / np.asarray(room_size_m))
         by_energy = 6 * np.log(10) / -self.log_kept.max()
         order = int(np.ceil(min(by_time, by_energy)))

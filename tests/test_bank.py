@@ -58,8 +58,29 @@ def test_mixtures_drawn_from_a_bank_are_heard_in_its_rooms(bank):
         assert np.any(play(talker.segments, scene.n_samples, scene.fs))
 
 
-def test_records_tell_the_responses_and_not_what_nobody_measured(bank):
-    (record,) = plan_dataset(config(measured={"responses": str(bank)}), 1)
+def test_records_tell_where_talkers_are_as_the_array_of_the_bank_sees_them(bank):
+    rooms = [sample_scene(config(), 4, index) for index in range(ROOMS)]
+    for record in plan_dataset(config(measured={"responses": str(bank)}), 4):
+        number = int(record["talkers"][0]["responses"][0].split("/")[-2])
+        scene = rooms[number]
+        assert record["array"]["positions_m"] == scene.array.positions_m
+        for talker in record["talkers"]:
+            (path,) = talker["responses"]
+            delay = np.argmax(np.abs(soundfile.read(path)[0]) > 0.5 / talker["distance_m"], axis=0)
+            assert delay.mean() == pytest.approx(talker["distance_m"] / 343 * 16_000, abs=4)
+            azimuth = np.radians(talker["azimuth_deg"])
+            towards = scene.array.as_array() @ [np.cos(azimuth), np.sin(azimuth), 0]
+            assert np.all(np.diff(delay[np.argsort(-towards)]) >= -1)
+
+
+def test_records_do_not_tell_what_nobody_measured(bank, tmp_path):
+    alone = tmp_path / "room"
+    alone.mkdir()
+    for number in range(2):
+        (alone / f"{number}.wav").write_bytes(
+            (bank.parent / f"0000/0000000/0{number}.wav").read_bytes()
+        )
+    (record,) = plan_dataset(config(measured={"responses": str(alone)}), 1)
     for talker in record["talkers"]:
         assert talker["azimuth_deg"] is None and talker["distance_m"] is None
         assert talker["responses"][0].endswith(".wav")

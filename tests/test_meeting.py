@@ -124,6 +124,9 @@ def test_nobody_repeats_himself_while_he_has_more_to_say():
         ({"turns": {"pause_s": {"uniform": [-1, 1]}}}, "expected pause_s"),
         ({"talkers": {"count": 9}}, "expected talkers.count from 2 to 8, found 9"),
         ({"duration_s": 20}, "expected duration_s from 30 to 3600, found 20"),
+        ({"talkers": {"count": 2, "motion": {}}}, "expected a meeting without talkers.motion"),
+        ({"noise_mix": {"point": {"motion": {}}}}, "a meeting without noise_mix.point.motion"),
+        ({"mics": {}}, "expected a meeting without mics"),
     ],
 )
 def test_mistakes_of_a_config_are_told_in_one_line(tmp_path, changes, message):
@@ -188,6 +191,31 @@ def test_blocks_give_what_the_whole_clip_gives():
         expected, found = getattr(whole, name), joined(blocks, name)
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_a_meeting_in_a_measured_room_is_heard_through_its_responses(tmp_path):
+    rng = np.random.default_rng(0)
+    decay = 10 ** (-3 * np.arange(4000) / 16000 / 0.25)
+    for number in range(4):
+        rir = rng.standard_normal((4000, 2)) * decay[:, None]
+        soundfile.write(tmp_path / f"{number}.wav", 0.1 * rir, 16000, subtype="FLOAT")
+    mix = {"diffuse": {"level_db": 0}, "point": {"level_db": -6}}
+    measured = {"measured": {"responses": str(tmp_path)}, "talkers": {"count": 2}, "snr_db": 7}
+    still = {"turns": {"backchannels": {"probability": 0}}}
+    scene = sample_meeting(short_meeting(noise_mix=mix, **measured, **still), 0, 0).scene
+    scene = scene.model_copy(update={"n_samples": 16000 * 5})
+    whole, blocks = render(scene), list(meeting_blocks(scene, early=True, block_s=2))
+    for name in ("dry", "image", "early"):
+        expected, found = (
+            x / np.abs(x).max() for x in (getattr(whole, name), joined(blocks, name))
+        )
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+    # Phases of the diffuse noise are a block's own; its level is not.
+    noise, image = joined(blocks, "noise"), joined(blocks, "image").sum(axis=0)
+    assert 10 * np.log10(np.mean(image[0] ** 2) / np.mean(noise[0] ** 2)) == pytest.approx(7)
+    levels = [10 * np.log10(np.mean(x[1, 32000:] ** 2)) for x in (noise, whole.noise)]
+    levels[1] += 20 * np.log10(np.abs(image).max() / np.abs(whole.image.sum(axis=0)).max())
+    assert levels[0] == pytest.approx(levels[1], abs=1)
 
 
 def test_levels_are_exact_and_a_diffuse_field_has_no_seams():

@@ -192,7 +192,7 @@ def with_material(
     rooms: Path | None = None,
 ) -> SceneConfig:
     """Return `config` with other corpora or rooms, relative to the working folder, or split."""
-    from simulate.scene_config import MeasuredConfig
+    from simulate.config import validate
 
     chosen = {"speech": speech, "noise": noise}
     update: dict[str, object] = {
@@ -205,5 +205,5 @@ def with_material(
     if rooms is not None:
         listing = rooms / "responses.jsonl"
         responses = (listing if listing.is_file() else rooms).resolve()
-        update["measured"] = MeasuredConfig(responses=str(responses))
-    return config.model_copy(update=update)
+        update["measured"] = {"responses": str(responses)}
+    return validate(config.model_dump() | update, type(config), "scene")
