@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +62,9 @@ def run(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"expected a folder for the run, found the file {folder}")
     try:
-        import lightning.pytorch  # noqa: F401
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of its own dependencies
+            import lightning.pytorch  # noqa: F401
     except ImportError:
         raise ImportError(
             "expected Lightning for training: pip install 'clearbeam[train]'"

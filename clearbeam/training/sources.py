@@ -154,8 +154,9 @@ def _front_end_cache(config: TrainConfig, path: Path, which: str, cache: Path) -
     nets = [find_weights(name).read_bytes() for name in (data.mono, *data.before)]
     known = [hashlib.sha256(weights).hexdigest() for weights in nets]
     facts: list = [_identity(path), data.limit, known, data.causal_every]
-    if which == "train":
-        facts += [data.times, waveform_augmentations(config), config.seed]
+    changed = waveform_augmentations(config)
+    if which == "train" and (changed or data.times > 1):
+        facts += [data.times, changed, config.seed]
     folder = cache / f"front-end-{_digest(facts)}"
     if folder.is_dir():
         return folder
