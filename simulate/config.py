@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+@cache
 def config_dir(kind: str) -> Path:
     """Folder of the shipped YAML files of one kind (`arrays`, `scenes`), installed or not."""
     installed = Path(__file__).parent / "configs" / kind

@@ -213,7 +213,7 @@ def _ray_energy(
         # It keeps what has met as many walls as its order, which here are images too.
         shoebox = _shoebox(room, order + 1, ray_tracing=True)
         n_rays = max(_RAYS, int(100 * np.prod(room.size)))
-        unequal = bool(np.ptp(room.walls.absorption, axis=1).any())
+        unequal = room.walls.are_unequal()
         shoebox.set_ray_tracing(
             n_rays=n_rays * (_MORE_RAYS if unequal else 1),
             receiver_radius=0.5,

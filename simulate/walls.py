@@ -38,7 +38,7 @@ class Walls(NamedTuple):
 
     def rt60_s(self, room_size_m: np.ndarray) -> np.ndarray:
         """Expected RT60 of each band (bands,), where the walls are mirrors."""
-        if not np.ptp(self.absorption, axis=1).any():
+        if not self.are_unequal():
             return self._of_equal_walls(room_size_m)
         bands = zip(self.log_kept, self.per_metre, strict=True)
         return np.array([lattice_rt60(room_size_m, kept, m) for kept, m in bands])
@@ -50,8 +50,14 @@ class Walls(NamedTuple):
 
     def longest_rt60_s(self, room_size_m: np.ndarray) -> float:
         """Expected RT60 of the band that decays last."""
+        if not self.are_unequal():
+            return float(self._of_equal_walls(room_size_m).max())
         last = int(np.argmax(self._of_equal_walls(room_size_m)))
-        return float(self._only(slice(last, last + 1)).rt60_s(room_size_m)[0])
+        return lattice_rt60(room_size_m, self.log_kept[last], self.per_metre[last])
+
+    def are_unequal(self) -> bool:
+        """Whether the walls of some band differ."""
+        return bool(np.any(self.absorption != self.absorption[:, :1]))
 
     def _of_equal_walls(self, room_size_m: np.ndarray) -> np.ndarray:
         """RT60 (bands,) by the formula that `solve_absorption` inverts; else only the order of
