@@ -32,25 +32,29 @@ def data(tmp_path_factory):
     return write_small(tmp_path_factory.mktemp("mixtures"))
 
 
-def killed_at(step: int, data, out) -> None:
-    """Start the run by its command line and kill -9 it as soon as the log has that step."""
+def ended_at(step: int, by: signal.Signals, data, out) -> tuple[int, str]:
+    """Start the run by its command line and end it as soon as the log has that step.
+
+    Returns its exit code and what it said.
+    """
     words = [sys.executable, "-m", "clearbeam", "train", "mask", *SMALL, *RUN]
     words += [f"data.train={data}", f"data.valid={data}", "--out", str(out)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log = out / "log.jsonl"
     while process.poll() is None:
         if log.is_file() and f'"step": {step},' in log.read_text():
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(by)
             break
         time.sleep(0.005)
     output = process.communicate()[0].decode()
-    assert process.returncode == -signal.SIGKILL, output
+    return process.returncode, output
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(data, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert train("mask", data, whole, *RUN).exit_code == 0
-    killed_at(9, data, broken)
+    code, output = ended_at(9, signal.SIGKILL, data, broken)
+    assert code == -signal.SIGKILL, output
     assert 4 <= torch.load(broken / "last.ckpt", weights_only=True)["step"] < 24
     assert train("mask", data, broken, *RUN).exit_code == 0
     assert curve_of(broken) == curve_of(whole)
@@ -58,6 +62,13 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(data, tmp_path):
     for name in ("best", "last"):
         ours, theirs = (load_file(out / f"{name}.safetensors") for out in (broken, whole))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+
+
+def test_ctrl_c_ends_a_run_in_one_line(data, tmp_path):
+    code, output = ended_at(2, signal.SIGINT, data, tmp_path / "run")
+    assert code == 130
+    assert output.splitlines()[-1].startswith("stopped; the same command goes on")
+    assert "Traceback" not in output
 
 
 def test_what_a_torn_write_leaves_is_taken_back(data, tmp_path):

@@ -73,7 +73,7 @@ def test_a_run_tells_where_it_came_from(data, tmp_path):
 def test_an_enhancer_trains_on_both_front_ends(data, tmp_path):
     out = tmp_path / "run"
     options = ("data.causal_every=2", "augment.mic_subset.probability=0.5", "data.times=2")
-    result = train("enhance", data, out, "steps=2", *options)
+    result = train("enhance", data, out, "steps=2", *options, f"data.cache={out / 'cache'}")
     assert result.exit_code == 0, result.output
     scores = lines_of(out)[-1]
     assert np.isfinite(scores["valid_beam_si_snr_db"])
@@ -104,12 +104,12 @@ def test_finetuning_begins_with_the_shipped_weights(scene, tmp_path):
 
 def test_a_student_learns_from_a_wider_teacher(data, tmp_path):
     teacher, out = tmp_path / "teacher", tmp_path / "student"
-    cache = f"data.cache={tmp_path / 'cache'}"
-    assert train("enhance", data, teacher, "init=null", "network.width=20", "steps=1", cache
-                 ).exit_code == 0  # fmt: skip
+    assert (
+        train("enhance", data, teacher, "init=null", "network.width=20", "steps=1").exit_code == 0
+    )
     weights = teacher / "best.safetensors"
     assert load_gtcrn(weights).config.width == 20
-    result = train("distill", data, out, f"teacher={weights}", "steps=1", cache)
+    result = train("distill", data, out, f"teacher={weights}", "steps=1")
     assert result.exit_code == 0, result.output
     assert load_gtcrn(out / "best.safetensors").config.width == 16
     assert lines_of(out)[1]["teacher"] > 0

@@ -22,7 +22,8 @@ def write_small(folder: Path, count: int = 6, seed: int = 1, duration_s: float =
 
 def train(recipe: str, data: Path, out: Path, *overrides: str):
     """Run `clearbeam train RECIPE` on small data; returns typer's result."""
-    sets = (f"data.train={data}", f"data.valid={data}")
+    cache = data.with_name(f"{data.name}-cache")  # made once for all tests of a module
+    sets = (f"data.train={data}", f"data.valid={data}", f"data.cache={cache}")
     return run("train", recipe, *sets, *SMALL, *overrides, "--out", out)
 
 

@@ -8,7 +8,7 @@ import multiprocessing
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def _other(config: str, folder: Path, rank: int) -> None:
     device = pick_device(parsed.device)
     if device.type == "cpu":
         prepare_cpu(parsed)
-    with environment({"LOCAL_RANK": str(rank)}):
+    with environment({"LOCAL_RANK": str(rank)}), suppress(KeyboardInterrupt):
         _fit(parsed, folder, make_task(parsed), device, rank)
 
 
@@ -172,9 +172,10 @@ def _fit(config: TrainConfig, folder: Path, task: Task, device: torch.device, ra
     keeper = Keeper(config, folder, valid_loader(valid, config, device), state)
     with quiet():
         trainer = make_trainer(config, device, module.step, [keeper, Bar(config, keeper)])
-        trainer.fit(module, train_loader(parts, module.step, device))
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(module, train_loader(parts, module.step, device))
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
 
 
 def make_trainer(
