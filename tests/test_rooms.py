@@ -1,5 +1,7 @@
 """Room responses against physics, and the fast method against the exact one."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy.signal import butter, csd, resample, sosfilt, welch
@@ -130,21 +132,26 @@ def clarity(rir: np.ndarray) -> tuple[float, float]:
     return c50, drr
 
 
-def test_fast_has_the_clarity_and_direct_to_reverberant_ratio_of_exact():
+@cache
+def responses(method: str, seed: int) -> np.ndarray:
+    place = scene(seed + 20, 0.2 + seed % 5 * 0.05, n_sources=3)
+    return room_impulse_responses(*place, method=method, rng=np.random.default_rng(seed))[:, 0]
+
+
+@pytest.mark.parametrize(("method", "rooms"), [("fast", 10), ("hybrid", 4), ("ray", 4)])
+def test_every_method_has_the_clarity_and_direct_to_reverberant_ratio_of_exact(method, rooms):
     difference = []
-    for seed, rt60_s in enumerate([0.2, 0.25, 0.3, 0.35, 0.4] * 2):
-        place = scene(seed + 20, rt60_s, n_sources=3)
-        rng = np.random.default_rng(seed)
-        exact, fast = (room_impulse_responses(*place, method=m, rng=rng)[:, 0] for m in METHODS)
-        for f, e in zip(fast, exact, strict=True):
+    for seed in range(rooms):
+        for f, e in zip(responses(method, seed), responses("exact", seed), strict=True):
             difference.append(np.subtract(clarity(f), clarity(e)))
     median, spread = np.median(difference, axis=0), np.abs(difference).max(axis=0)
     # Listeners notice 1.1 dB of clarity; a single place differs from the mean over a room.
-    assert abs(median[0]) < 0.55 and abs(median[1]) < 0.1
-    assert spread[0] < 2 and spread[1] < 0.6
+    assert abs(median[0]) < 0.55 and abs(median[1]) < (0.1 if method == "fast" else 0.3)
+    # What follows the direct sound at once is only statistical behind rays alone.
+    assert spread[0] < 2 and spread[1] < {"fast": 0.6, "hybrid": 0.8, "ray": 2.2}[method]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "hybrid", "ray"])
 def test_late_sound_is_as_coherent_between_microphones_as_a_diffuse_field(method):
     room, rt60_s = np.array([5.6, 4.9, 4.1]), 0.4
     sources = np.random.default_rng(5).uniform(0.5, room - 0.5, (8, 3))
@@ -159,7 +166,7 @@ def test_late_sound_is_as_coherent_between_microphones_as_a_diffuse_field(method
     expected = diffuse_coherence(mics, f)[:, 0, 1]
     error = np.abs(measured - expected)[2:]
     # An image lattice sends its late sound mostly along its longest side, so exact is less diffuse.
-    assert error.mean() < (0.1 if method == "fast" else 0.15)
+    assert error.mean() < (0.15 if method == "exact" else 0.1)
 
 
 def test_the_high_pass_leaves_no_offset():
