@@ -1,0 +1,63 @@
+// Sixteen floats or eight doubles as one value. The compiler maps them to the registers there are:
+// one of AVX-512, two of AVX2, four of NEON.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace clearbeam {
+
+constexpr int LANES = 16;
+typedef float V __attribute__((vector_size(64)));
+typedef int32_t I __attribute__((vector_size(64)));
+typedef double D __attribute__((vector_size(64)));
+typedef int64_t M __attribute__((vector_size(64)));  // what comparing two D gives
+typedef float Half __attribute__((vector_size(32), aligned(4)));
+
+inline V splat(float x) { return V{} + x; }
+inline D splat(double x) { return D{} + x; }
+inline int blocks_of(int n) { return (n + LANES - 1) / LANES; }
+
+inline V load(const float* p) {
+  V v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
+inline D load_double(const float* p) {
+  Half h;
+  std::memcpy(&h, p, sizeof h);
+  return __builtin_convertvector(h, D);
+}
+inline void store_float(float* p, D v) {
+  const Half h = __builtin_convertvector(v, Half);
+  std::memcpy(p, &h, sizeof h);
+}
+inline float sum(V v) {
+  float s = 0;
+  for (int l = 0; l < LANES; ++l) s += v[l];
+  return s;
+}
+
+// e^x = 2^k e^r with |r| <= ln(2) / 2: adding 1.5 * 2^23 rounds to the integer k, which then stands
+// in the low bits; the series of e^r ends below half a unit in the last place.
+inline V exponential(V x) {
+  x = x > 87.0f ? splat(87.0f) : x;
+  x = x < -87.0f ? splat(-87.0f) : x;
+  const V shifted = x * 1.44269504f + 12582912.0f;
+  const V k = shifted - 12582912.0f;
+  const V r = x - k * 0.693359375f + k * 2.12194440e-4f;
+  V p = r * (1.0f / 5040) + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  return p * (V)(((I)shifted + 127) << 23);
+}
+inline V sigmoid(V x) { return 1.0f / (1.0f + exponential(-x)); }
+inline V tangent(V x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
+inline V prelu(V x, float slope) { return x > 0.0f ? x : x * slope; }
+
+}  // namespace clearbeam
