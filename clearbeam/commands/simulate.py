@@ -75,14 +75,20 @@ def run(
     with a line a recording: `path` (relative to the manifest), `seconds`, and where known
     `speaker`, `text`, `split`, `kind`. Without one, talkers and noises are built in.
 
-    \b
     Examples:
+
         clearbeam simulate quickstart --out data/quick --count 20
+
         clearbeam simulate quickstart --out data/many --count 10000 --dry-run
+
         clearbeam simulate meeting --out data/meetings --count 2
+
         clearbeam simulate quickstart --out data/libri --speech LibriSpeech --split dev-clean
+
         clearbeam simulate my-room.yaml --out data/mine --jobs 4 --export lhotse --export kaldi
+
         clearbeam simulate quickstart --bank --out data/bank --count 1000 --jobs 4
+
         clearbeam simulate quickstart --rooms data/bank --out data/quick --count 100000
     """
     config = with_material(load(scene), speech, noise, split, rooms)

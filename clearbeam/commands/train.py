@@ -34,22 +34,26 @@ def run(
 ) -> None:
     """Train a network, or go on training it where it was stopped.
 
-    Shipped recipes: `mask` (one microphone; also makes the masks that steer the beam), `enhance`
-    (cleans the beam), `enhance-finetune` (the shipped weights, on your own noise or recordings),
-    `distill` (a small network learns from a large one), `prune` (a trained network made smaller).
-    Keys are dotted; `--show` prints all of them.
+    Shipped recipes: mask (one microphone; also makes the masks that steer the beam), enhance
+    (cleans the beam), refine (cleans the second beam), enhance-finetune (the shipped weights, on
+    your own noise or recordings), distill (a small network learns from a large one), prune (a
+    trained network made smaller). Keys are dotted; --show prints all of them.
 
     DIR gets `best.safetensors` and `last.safetensors`, which `clearbeam enhance --model` takes, the
     resolved `config.yaml`, `origin.json` (git revision, versions), `log.jsonl`, and `tensorboard`
     with curves, spectrograms and sounds of a few valid clips. The same command goes on from the
     last checkpoint, whatever ended it, and ends up with the same weights.
 
-    \b
     Examples:
+
         clearbeam train mask data.train=data/train data.valid=data/valid
+
         clearbeam train enhance data.mono=runs/mask/best.safetensors processes=2
+
         clearbeam train enhance-finetune data.train.noise=my-noise --out runs/mine
+
         clearbeam enhance meeting.wav --model runs/mine/best.safetensors
+
         tensorboard --logdir runs
     """
     from clearbeam.training.config import load_recipe
