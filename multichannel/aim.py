@@ -36,10 +36,10 @@ class Aim(Protocol):
     def block_weights(self, sums: CovarianceState, reference_mic: int | None) -> tuple[Tensor, int]:
         """Weights ``(freqs, mics)`` and the reference mic, chosen here where it is None."""
 
-    def live_weights(self, X: Tensor, S: Tensor, reference_mic: int) -> Tensor:
+    def live_weights(self, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Tensor:
         """Weights ``(freqs, frames, mics)`` from all frames so far."""
 
-    def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int) -> Beamed:
+    def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         """What the network sees of a beam ``(freqs, frames)``."""
 
 
@@ -80,7 +80,7 @@ class PresenceAim:
         psd_mixture = CovarianceState(sums.total.sum(0), sums.weight.sum(0)).mean()
         return self.look.weights(psd_noise, self.stft, reference_mic, psd_mixture), reference_mic
 
-    def live_weights(self, X: Tensor, S: Tensor, reference_mic: int) -> Tensor:
+    def live_weights(self, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Tensor:
         target, config = self._target(X, S), self.config
         psd_speech, self.speech = recursive_covariance(
             X, target, config.speech_forgetting, self.speech
@@ -92,7 +92,7 @@ class PresenceAim:
             return mvdr_souden(psd_speech, psd_noise, reference_mic, config.live_loading)
         return self.look.weights(psd_noise, self.stft, reference_mic)
 
-    def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int) -> Beamed:
+    def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         presence = presence_of(S, X[self.mics])
         return Beamed(beam, X[reference_mic], presence, array_gain(beam, X))
 
@@ -117,7 +117,7 @@ class EstimateAim:
         w = mvdr_towards_estimate(sums.mean(), reference_mic, self.config.loading, n_frames)
         return w, reference_mic
 
-    def live_weights(self, X: Tensor, S: Tensor, reference_mic: int) -> Tensor:
+    def live_weights(self, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Tensor:
         config = self.config
         psd, self.state = recursive_covariance(
             evened(X, S), None, config.estimate_forgetting, self.state
@@ -126,7 +126,7 @@ class EstimateAim:
         self.n_frames += X.shape[-1]
         return mvdr_towards_estimate(psd, reference_mic, config.live_loading, n_frames)
 
-    def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int) -> Beamed:
+    def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         reference = X[reference_mic]
         presence = presence_of(S, reference.unsqueeze(0))
         return Beamed(beam, reference, presence, array_gain(beam, X), S[0])
@@ -151,7 +151,7 @@ def evened(X: Tensor, S: Tensor) -> Tensor:
 
 
 def mvdr_towards_estimate(
-    psd: Tensor, reference_mic: int, loading: float, n_frames: Tensor
+    psd: Tensor, reference_mic: int | Tensor, loading: float, n_frames: Tensor
 ) -> Tensor:
     """MVDR weights from the covariance of the mics and, as last channel, an estimate.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from multichannel.beamform import apply_beamformer
 from multichannel.gtcrn import GTCRN, GTCRNState
+from multichannel.usable import standing_in
 
 if TYPE_CHECKING:
     from multichannel.aim import Aim
@@ -102,11 +103,12 @@ def array_gain(beam: Tensor, X: Tensor) -> Tensor:
     return (beam.abs().square() / (power + _TINY)).sqrt().clamp(max=1)
 
 
-def living_mic(power: Tensor, reference_mic: int) -> int:
-    """The reference mic, or the first that has any power in ``power (mics,)`` where it has none."""
-    if power[reference_mic] > 0 or not power.max() > 0:
-        return reference_mic
-    return int((power > 0).int().argmax())
+def living_mic(power: Tensor, reference_mic: int) -> Tensor:
+    """The reference mic, or the first that has any power in ``power (mics,)`` where it has none.
+
+    An index ``()`` on the device of ``power``, which need not be waited for.
+    """
+    return standing_in(power > 0, reference_mic)
 
 
 def spread_mics(n_mics: int, n_chosen: int) -> Tensor:

@@ -59,7 +59,11 @@ class Look:
         return (look / (best + _TINY)) ** _SHARPNESS
 
     def weights(
-        self, psd_noise: Tensor, stft: STFT, reference_mic: int, psd_mixture: Tensor | None = None
+        self,
+        psd_noise: Tensor,
+        stft: STFT,
+        reference_mic: int | Tensor,
+        psd_mixture: Tensor | None = None,
     ) -> Tensor:
         """Steered MVDR ``(freqs, [frames,] mics)`` against the noise and a diffuse field.
 
@@ -79,7 +83,9 @@ class Look:
         noise = noise + _DIFFUSE_SHARE * level.unsqueeze(-1) * level.unsqueeze(-2) * diffuse
         return mvdr_steered(noise, d, reference_mic, _LOADING) / gains
 
-    def _steer(self, stft: STFT, azimuths_deg: Tensor, reference_mic: int | None) -> Tensor:
+    def _steer(
+        self, stft: STFT, azimuths_deg: Tensor, reference_mic: int | Tensor | None
+    ) -> Tensor:
         freqs_hz = stft.config.freqs_hz(self.sample_rate)
         return steering_vector(
             self.positions_m, freqs_hz, azimuths_deg, reference_mic=reference_mic

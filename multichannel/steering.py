@@ -28,7 +28,7 @@ def steering_vector(
     azimuth_deg: float | Tensor,
     elevation_deg: float | Tensor = 0.0,
     distance_m: float | None = None,
-    reference_mic: int | None = None,
+    reference_mic: int | Tensor | None = None,
     speed: float = SPEED_OF_SOUND,
 ) -> Tensor:
     """What each mic hears of a source of unit amplitude in the free field.

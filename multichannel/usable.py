@@ -73,14 +73,25 @@ def sanitise(
             f"expected psd of shape (..., freqs, mics, mics), found {tuple(mixture.shape)}"
         )
     usable = usable_mics(mixture, reference_mic, keep_one_copy)
-    # argmax takes the first of equals: a usable reference mic, else the first usable mic
-    wanted = at_mic(usable, reference_mic)
-    rank = 4 * (usable & wanted).int() + 2 * usable.int() + wanted.int()
-    reference = torch.nn.functional.one_hot(rank.argmax(-1), usable.shape[-1])
+    reference = standing_in(usable, reference_mic)
+    reference = torch.nn.functional.one_hot(reference, usable.shape[-1])
     pairs = _pairs(usable)
     zero = torch.zeros((), dtype=torch.complex128, device=mixture.device)
     kept = [torch.where(pairs, psd.to(torch.complex128), zero) for psd in psds]
     return (usable, reference.to(torch.complex128), *kept)
+
+
+def standing_in(usable: Tensor, reference_mic: int | Tensor) -> Tensor:
+    """The reference mic where it is usable, else the first usable one, else itself: ``(...)``.
+
+    Args:
+        usable: bool ``(..., mics)``.
+        reference_mic: as `at_mic`.
+    """
+    wanted = at_mic(usable, reference_mic)
+    # argmax takes the first of equals
+    rank = 4 * (usable & wanted).int() + 2 * usable.int() + wanted.int()
+    return rank.argmax(-1)
 
 
 def reference_where_unknown(w: Tensor, reference: Tensor, dtype: torch.dtype) -> Tensor:
