@@ -22,6 +22,7 @@ from multichannel.stft import STFTConfig
 from simulate import read_manifest
 
 LEVEL = 0.1  # RMS of mic 0 of every clip before augmentation
+_INAUDIBLE = 1e-3  # a talker 60 dB below the mixture
 _FULL_SCALE = 32767
 _STFT = STFTConfig()
 _FRAMES_AND_FREQS = ("spectra", "cues")  # (..., freqs, frames), but frames are apart in memory
@@ -63,10 +64,18 @@ def read_clip(record: dict) -> Clip:
 
 
 def levelled(clip: Clip) -> Clip:
-    """The clip with mic 0 at an RMS of `LEVEL`; silence stays silence."""
-    rms = float(np.sqrt(np.mean(np.square(clip["mixture"][0], dtype=np.float64))))
+    """The clip with mic 0 at an RMS of `LEVEL`; silence stays silence.
+
+    A talker whom nobody can hear (`_INAUDIBLE`) is silence too: there is nothing to look for.
+    """
+    rms, early = _rms(clip["mixture"][0]), clip["early"]
     scale = np.float32(LEVEL / max(rms, 1e-6))
-    return {name: x * scale for name, x in clip.items()}
+    heard = np.float32(_rms(early) > _INAUDIBLE * rms)
+    return {name: x * scale for name, x in {**clip, "early": early * heard}.items()}
+
+
+def _rms(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
 
 
 class Recorded:

@@ -13,6 +13,7 @@ from training import SMALL, lines_of, train, write_small
 
 from clearbeam.training.enhancement import warm_start
 from multichannel import Enhancer, kernels
+from multichannel.data import levelled
 from multichannel.frontend import BEAM_INPUTS, REFINE_INPUTS
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.weights import load_gtcrn
@@ -56,3 +57,11 @@ def test_a_second_network_without_a_first_is_refused(data, tmp_path):
     options = [f"data.{name}={data}" for name in ("train", "valid")]
     refused("expected the network of the first beam", "train", "refine", *SMALL, *options,
             "data.before=[]", "--out", tmp_path / "run")  # fmt: skip
+
+
+def test_a_talker_whom_nobody_hears_is_silence():
+    rng = np.random.default_rng(0)
+    noise, talker = rng.standard_normal((2, 2, 800)).astype(np.float32)
+    for level, heard in ((1e-4, False), (1e-2, True)):
+        clip = levelled({"mixture": noise, "early": level * talker[0]})
+        assert bool(np.any(clip["early"])) is heard
