@@ -43,9 +43,9 @@ def library() -> ctypes.CDLL:
     if not path.is_file():
         _build(compiler, path)
     loaded = ctypes.CDLL(str(path))
-    for name in ("gtcrn_new", "live_new"):
-        if hasattr(loaded, name):
-            getattr(loaded, name).restype = ctypes.c_void_p
+    loaded.gtcrn_new.restype = loaded.live_new.restype = ctypes.c_void_p
+    loaded.live_step.restype = loaded.live_state.restype = ctypes.c_int64
+    loaded.live_broken.restype = ctypes.c_uint32
     return loaded
 
 
@@ -119,12 +119,12 @@ class CompiledGTCRN:
 
     def __init__(self, net: GTCRN) -> None:
         config = net.config
-        self._library, self._handle = library(), None
+        self._library, self.handle = library(), None
         self._n_inputs, self._n_cues = config.n_spectra + config.n_magnitudes, config.n_cues
         inner = config.width if config.inner is None else config.inner
         sizes = np.array([*config.inputs, config.normalise, config.width, inner], np.int32)
         numbers = pack_gtcrn(net)
-        self._handle = ctypes.c_void_p(
+        self.handle = ctypes.c_void_p(
             self._library.gtcrn_new(
                 pointer(sizes), ctypes.c_float(config.compression), pointer(numbers)
             )
@@ -149,9 +149,9 @@ class CompiledGTCRN:
         spectra = np.ascontiguousarray(X.numpy(), np.complex64)
         maps = None if cues is None else np.ascontiguousarray(cues.numpy(), np.float32)
         mask = np.empty(257, np.complex64)
-        self._library.gtcrn_step(self._handle, pointer(spectra), pointer(maps), pointer(mask))
+        self._library.gtcrn_step(self.handle, pointer(spectra), pointer(maps), pointer(mask))
         return torch.from_numpy(mask)
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self._library.gtcrn_delete(self._handle)
+        if getattr(self, "handle", None):
+            self._library.gtcrn_delete(self.handle)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from multichannel.look import Look
 from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
 from multichannel.stft import STFT, STFTStream
 from multichannel.weights import find_weights, load_gtcrn, pick_device, shipped
+
+if TYPE_CHECKING:
+    from multichannel.live import LiveStream
 
 SAMPLE_RATE = 16000
 MAX_MICS = 16
@@ -106,6 +110,24 @@ class Enhancer(nn.Module):
         """
         first = self.mono if self.multi is None else self.multi
         return [first] if self.refine is None or look is not None else [first, self.refine]
+
+    def stream(
+        self,
+        n_mics: int,
+        *,
+        reference_mic: int | None = None,
+        positions_m: Tensor | None = None,
+        look_azimuth_deg: float | None = None,
+        backend: str = "auto",
+    ) -> LiveStream:
+        """A live stream: ``step(chunk)`` takes any number of samples and returns those ready.
+
+        Args and raises as `forward`; ``backend`` as `LiveStream`.
+        """
+        from multichannel.live import LiveStream
+
+        look = _look(n_mics, positions_m, look_azimuth_deg)
+        return LiveStream(self, n_mics, reference_mic, look, backend)
 
     @torch.no_grad()
     def forward(

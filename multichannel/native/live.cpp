@@ -1,7 +1,24 @@
 // The C interface of the compiled live engine: see multichannel/compiled.py.
-#include "frame_gtcrn.h"
+#include "engine.h"
+
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 using namespace clearbeam;
+
+namespace {
+
+// While it lives, numbers below 1e-38 are zero: what fades away must not slow the processor down.
+struct Quick {
+#ifdef __SSE__
+  unsigned before = _mm_getcsr();
+  Quick() { _mm_setcsr(before | 0x8040); }
+  ~Quick() { _mm_setcsr(before); }
+#endif
+};
+
+}  // namespace
 
 extern "C" {
 
@@ -29,6 +46,31 @@ void gtcrn_step(Gtcrn* net, const float* X, const float* cues, float* mask) {
     mask[2 * f] = result.re[f];
     mask[2 * f + 1] = result.im[f];
   }
+}
+
+// windows: analysis, then synthesis, 512 each; nets: the mask network, then one for each beam. All
+// are copied.
+Engine* live_new(const Settings* settings, const float* windows, Gtcrn* const* nets) {
+  return new Engine(*settings, windows, nets);
+}
+void live_delete(Engine* engine) { delete engine; }
+
+int64_t live_step(Engine* engine, const float* x, int64_t n, int64_t stride, float* y) {
+  const Quick quick;
+  return engine->step(x, n, stride, y);
+}
+
+uint32_t live_broken(const Engine* engine) { return engine->broken; }
+
+// How many floats the state has; `get` copies it out, `set` in, both may be null.
+int64_t live_state(Engine* engine, float* get, const float* set) {
+  int64_t n = 0;
+  engine->visit_state([&](float* values, int64_t count) {
+    if (get) std::memcpy(get + n, values, count * sizeof(float));
+    if (set) std::memcpy(values, set + n, count * sizeof(float));
+    n += count;
+  });
+  return n;
 }
 
 }

@@ -1,0 +1,254 @@
+"""Live: samples in as they come, the talker out a window later.
+
+`LiveStream` feeds one of two engines that do the same: PyTorch's, which is `Stream` of enhance.py,
+and the compiled one, which takes a whole chunk in one call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multichannel.compiled import CompiledGTCRN, can_compile, library, pointer
+from multichannel.stft import STFTConfig
+from multichannel.streamstate import load_stream, save_stream
+
+if TYPE_CHECKING:
+    from multichannel.enhance import Enhancer, Stream
+    from multichannel.look import Look
+
+BACKENDS = ("auto", "torch", "native")
+State = dict[str, Tensor]
+
+
+class Engine(Protocol):
+    """What a backend does."""
+
+    broken: set[int]  # mics that held NaN or infinity, which count as silence
+
+    def step(self, x: Tensor) -> Tensor:
+        """Take ``(mics, samples)``, return the samples ready."""
+
+    def state(self) -> State:
+        """All that is remembered, as copies."""
+
+    def load_state(self, state: State) -> None:
+        """Go on from there; ValueError where it is another stream's."""
+
+
+class LiveStream:
+    """One talker heard live by 1 to 16 mics at 16 kHz.
+
+    Args:
+        enhancer: the networks.
+        n_mics: of the array.
+        reference_mic: whose view of the talker is wanted; None is the first.
+        look: direction to listen to.
+        backend: ``native`` is compiled on first use, ``torch`` needs no compiler, ``auto`` takes
+            the compiled one where it can do it.
+
+    Raises:
+        ValueError: too many mics, no such reference mic or backend, or ``native`` with a look, on
+            a GPU or with another STFT.
+        RuntimeError: ``native`` without a compiler that works.
+    """
+
+    def __init__(
+        self,
+        enhancer: Enhancer,
+        n_mics: int,
+        reference_mic: int | None = None,
+        look: Look | None = None,
+        backend: str = "auto",
+    ) -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"expected a backend of {', '.join(BACKENDS)}, found {backend!r}")
+        problem = _not_native(enhancer, look)
+        if backend == "native" and problem:
+            raise ValueError(f"expected {problem} for the native backend")
+        if backend == "auto":
+            backend = "torch" if problem or not can_compile() else "native"
+        self.enhancer, self.n_mics, self.backend = enhancer, n_mics, backend
+        self._reference_mic, self._look = reference_mic, look
+        self.reset()
+
+    @property
+    def latency_samples(self) -> int:
+        """How far the output lags the input: one window."""
+        return self.enhancer.stft.config.n_fft
+
+    def reset(self) -> None:
+        """Forget all that was heard."""
+        from multichannel.enhance import Stream
+
+        self.n_in = self.n_out = 0
+        self._left_out: set[int] = set()
+        stream = Stream(self.enhancer, self.n_mics, self._reference_mic, True, self._look)
+        native = self.backend == "native"
+        self._engine: Engine = NativeEngine(stream) if native else TorchEngine(stream)
+
+    @torch.no_grad()
+    def step(self, x: Tensor) -> Tensor:
+        """Take ``x (mics, samples)``, any number of samples; return the talker's samples ready.
+
+        A sample that is NaN or infinite counts as silence, and its mic is reported once.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if x.ndim != 2 or x.shape[0] != self.n_mics:
+            raise ValueError(
+                f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
+            )
+        self.n_in += x.shape[-1]
+        y = self._engine.step(x)
+        self.n_out += y.shape[-1]
+        for mic in sorted(self._engine.broken - self._left_out):
+            from multichannel.enhance import MicWarning
+
+            self._left_out.add(mic)
+            warnings.warn(
+                f"mic {mic} holds NaN or infinity, taken for silence", MicWarning, stacklevel=2
+            )
+        return y
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        """The samples still to come when the recording ends; `reset` before the next one."""
+        n_missing = self.n_in - self.n_out
+        silence = torch.zeros(self.n_mics, 2 * self.latency_samples)
+        return self._engine.step(silence)[:n_missing]
+
+    def state(self) -> State:
+        """All that the stream remembers, as tensors by name: fit for a safetensors file."""
+        counts = torch.tensor([self.n_in, self.n_out, self.n_mics])
+        return {"counts": counts, **self._engine.state()}
+
+    def load_state(self, state: State) -> None:
+        """Go on where another stream of the same enhancer, mics and backend was.
+
+        Raises:
+            ValueError: it is the state of another kind of stream.
+        """
+        counts = state.get("counts")
+        if counts is None or counts.shape != (3,) or int(counts[2]) != self.n_mics:
+            raise ValueError(f"expected the state of a stream of {self.n_mics} mics")
+        self.reset()
+        self._engine.load_state({name: t for name, t in state.items() if name != "counts"})
+        self.n_in, self.n_out = int(counts[0]), int(counts[1])
+
+
+class TorchEngine:
+    """PyTorch, an operator at a time."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.broken = stream, set[int]()
+
+    def step(self, x: Tensor) -> Tensor:
+        finite = torch.isfinite(x)
+        if not finite.all():
+            self.broken |= set((~finite).any(-1).nonzero().flatten().tolist())
+            x = torch.where(finite, x, 0)
+        return self.stream.step(x)
+
+    def state(self) -> State:
+        return save_stream(self.stream)
+
+    def load_state(self, state: State) -> None:
+        load_stream(self.stream, state)
+
+
+class _Settings(ctypes.Structure):
+    """As in native/engine.h."""
+
+    _fields_ = (
+        ("n_mics", ctypes.c_int32),
+        ("reference_mic", ctypes.c_int32),
+        ("n_listened", ctypes.c_int32),
+        ("listened", ctypes.c_int32 * 16),
+        ("beams", ctypes.c_int32),
+        ("speech_forgetting", ctypes.c_float),
+        ("noise_forgetting", ctypes.c_float),
+        ("estimate_forgetting", ctypes.c_float),
+        ("loading", ctypes.c_float),
+    )
+
+
+class NativeEngine:
+    """The compiled engine, set up as the given stream is."""
+
+    def __init__(self, stream: Stream) -> None:
+        config, stft = stream.enhancer.config, stream.enhancer.stft
+        cleaners = [one.cleaner.net for one in stream.live if one.cleaner is not None]
+        nets = [CompiledGTCRN(net) for net in (stream.network.net, *cleaners)]
+        mics = stream.network.mics.tolist()
+        settings = _Settings(
+            stream.n_mics,
+            stream.live[0].beam.reference_mic if stream.live else 0,
+            len(mics),
+            (ctypes.c_int32 * 16)(*mics),
+            len(cleaners),
+            config.speech_forgetting,
+            config.noise_forgetting,
+            config.estimate_forgetting,
+            config.live_loading,
+        )
+        windows = torch.cat([stft.analysis_window, stft.synthesis_window]).float().cpu().numpy()
+        handles = (ctypes.c_void_p * len(nets))(*(net.handle for net in nets))
+        self._library = library()
+        self._handle = ctypes.c_void_p(
+            self._library.live_new(ctypes.byref(settings), pointer(windows), handles)
+        )
+        self._hop, self._n_state = (
+            stft.config.hop,
+            self._library.live_state(self._handle, None, None),
+        )
+        self.broken: set[int] = set()
+
+    def step(self, x: Tensor) -> Tensor:
+        x = x.to("cpu", torch.float32)
+        if x.stride(-1) != 1:
+            x = x.contiguous()
+        n = x.shape[-1]
+        y = torch.empty(n + self._hop)
+        n_ready = self._library.live_step(
+            self._handle,
+            ctypes.c_void_p(x.data_ptr()),
+            ctypes.c_int64(n),
+            ctypes.c_int64(x.stride(0)),
+            ctypes.c_void_p(y.data_ptr()),
+        )
+        bits = self._library.live_broken(self._handle)
+        if bits:
+            self.broken = {mic for mic in range(x.shape[0]) if bits >> mic & 1}
+        return y[:n_ready]
+
+    def state(self) -> State:
+        values = np.empty(self._n_state, np.float32)
+        self._library.live_state(self._handle, pointer(values), None)
+        return {"native": torch.from_numpy(values)}
+
+    def load_state(self, state: State) -> None:
+        values = state.get("native")
+        if values is None or values.shape != (self._n_state,):
+            raise ValueError("expected the state of a native stream with the same networks")
+        numbers = np.ascontiguousarray(values.numpy(), np.float32)
+        self._library.live_state(self._handle, None, pointer(numbers))
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.live_delete(self._handle)
+
+
+def _not_native(enhancer: Enhancer, look: Look | None) -> str:
+    """What stands against the compiled engine; empty where nothing does."""
+    if look is not None:
+        return "no look direction"
+    if enhancer.mono.erb.erb_fc.weight.device.type != "cpu":
+        return "networks on the CPU"
+    return "" if enhancer.stft.config == STFTConfig() else "an STFT of 512/256"
