@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from clearbeam import __version__
-from clearbeam.commands import arrays, demo, enhance, evaluate, export, simulate, sweep, train
+from clearbeam.commands import (
+    arrays,
+    demo,
+    enhance,
+    evaluate,
+    export,
+    simulate,
+    stream,
+    sweep,
+    train,
+)
 from clearbeam.console import OneLineErrors
 
 app = typer.Typer(
@@ -16,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, enhance, simulate, evaluate, arrays, sweep, train, export):
+for module in (demo, enhance, stream, simulate, evaluate, arrays, sweep, train, export):
     app.command(module.NAME)(module.run)
 
 
