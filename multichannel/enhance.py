@@ -239,6 +239,7 @@ class Stream:
         else:
             self.offline = offline_passes(nets, stft, config, mics, reference_mic, look)
 
+    @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
         """Take ``x (mics, samples)``, return the enhanced samples that are ready."""
         if x.ndim != 2 or x.shape[0] != self.n_mics:
@@ -250,6 +251,7 @@ class Stream:
         self.n_out += y.shape[-1]
         return y
 
+    @torch.no_grad()
     def flush(self) -> Tensor:
         """The samples still to come when the recording ends; the stream is used up."""
         # Silence pushes the last samples through every window on the way.

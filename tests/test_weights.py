@@ -12,7 +12,7 @@ from multichannel import GTCRN, GTCRNConfig
 from multichannel.weights import FOLDER, find_weights, load_gtcrn, pick_device, save_gtcrn, shipped
 
 
-@pytest.mark.parametrize("name", ["default", "mono"])
+@pytest.mark.parametrize("name", ["default", "mono", "refine"])
 def test_shipped_weights_are_small_and_documented(name):
     path = find_weights(name)
     assert path.stat().st_size < 2_000_000
@@ -25,7 +25,7 @@ def test_shipped_weights_are_small_and_documented(name):
 
 
 def test_every_shipped_file_belongs_to_a_model():
-    assert shipped() == ["default", "mono"]
+    assert shipped() == ["default", "mono", "refine"]
     assert {p.suffix for p in FOLDER.iterdir()} == {".safetensors", ".json", ".md"}
 
 
