@@ -14,13 +14,13 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from multichannel.caches import cache_folder
 from multichannel.gtcrn import GTCRN
 from multichannel.packing import pack_gtcrn
 
@@ -39,7 +39,7 @@ def library() -> ctypes.CDLL:
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if compiler is None:
         raise RuntimeError("expected a C++ compiler (c++, g++ or clang++), found none")
-    path = _cache_folder() / f"live-{_fingerprint(compiler)}.so"
+    path = cache_folder() / f"live-{_fingerprint(compiler)}.so"
     if not path.is_file():
         _build(compiler, path)
     loaded = ctypes.CDLL(str(path))
@@ -56,18 +56,6 @@ def can_compile() -> bool:
     except (RuntimeError, OSError):
         return False
     return True
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("CLEARBEAM_CACHE") or Path(base) / "clearbeam")
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="clearbeam-"))
 
 
 def _fingerprint(compiler: str) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multichannel.caches import cache_folder
+
 _FLAGS = ["-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp-simd"]
 _kernel: ModuleType | None = None
 
@@ -28,6 +30,8 @@ def compile_training_kernels() -> None:
     Raises:
         RuntimeError: there is no C++ compiler, or it failed.
     """
+    import fcntl
+
     from torch.utils.cpp_extension import load
 
     global _kernel
@@ -39,7 +43,18 @@ def compile_training_kernels() -> None:
         source.read_bytes() for source in (*sources, sources[0].with_name("layers.h"))
     )
     name = f"clearbeam_kernels_{hashlib.sha256(content).hexdigest()[:12]}"
-    _kernel = load(name, [str(source) for source in sources], extra_cflags=_FLAGS)
+    folder = cache_folder() / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "building").open("w") as building:
+        fcntl.flock(building, fcntl.LOCK_EX)  # ends with the process, whatever ends it
+        # a build that was killed leaves PyTorch's own lock, for which every later one would wait
+        (folder / "lock").unlink(missing_ok=True)
+        _kernel = load(
+            name,
+            [str(source) for source in sources],
+            extra_cflags=_FLAGS,
+            build_directory=str(folder),
+        )
 
 
 def _training_here(x: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,3 +111,23 @@ def test_a_whole_network_learns_the_same(compiled):
     kernels._kernel = compiled
     for name, slow in gradients[1].items():
         assert (gradients[0][name] - slow).norm() <= 1e-3 * slow.norm() + 1e-6, name
+
+
+def test_a_build_that_was_killed_does_not_make_others_wait(tmp_path, monkeypatch):
+    """It leaves the lock of PyTorch's builder, which waits for as long as there is one."""
+    from torch.utils import cpp_extension
+
+    monkeypatch.setenv("CLEARBEAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(kernels, "_kernel", None)
+    built = []
+
+    def load(name, sources, extra_cflags, build_directory):
+        lock = Path(build_directory) / "lock"
+        assert not lock.exists()
+        lock.touch()  # as a killed build leaves it
+        built.append(name)
+
+    monkeypatch.setattr(cpp_extension, "load", load)
+    kernels.compile_training_kernels()
+    kernels.compile_training_kernels()
+    assert len(built) == 2 and list(tmp_path.iterdir()) == [tmp_path / built[0]]
