@@ -32,12 +32,12 @@ def data(tmp_path_factory):
     return write_small(tmp_path_factory.mktemp("mixtures"))
 
 
-def ended_at(step: int, by: signal.Signals, data, out) -> tuple[int, str]:
+def ended_at(step: int, by: signal.Signals, data, out, *more: str) -> tuple[int, str]:
     """Start the run by its command line and end it as soon as the log has that step.
 
     Returns its exit code and what it said.
     """
-    words = [sys.executable, "-m", "clearbeam", "train", "mask", *SMALL, *RUN]
+    words = [sys.executable, "-m", "clearbeam", "train", "mask", *SMALL, *RUN, *more]
     words += [f"data.train={data}", f"data.valid={data}", "--out", str(out)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log = out / "log.jsonl"
@@ -65,8 +65,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(data, tmp_path):
 
 
 def test_ctrl_c_ends_a_run_in_one_line(data, tmp_path):
-    code, output = ended_at(2, signal.SIGINT, data, tmp_path / "run")
-    assert code == 130
+    # far more steps than it can do before the signal comes
+    code, output = ended_at(2, signal.SIGINT, data, tmp_path / "run", "steps=5000")
+    assert code == 130, output
     assert output.splitlines()[-1].startswith("stopped; the same command goes on")
     assert "Traceback" not in output
 
