@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulate.arrays import ArrayGeometry
 from simulate.config import find_config, nearest, read_yaml, validate
-from simulate.corpus import BUILTIN
 from simulate.scene_config import SceneConfig, find_scene
 
 _CIRCLE = ("circle.mics", "circle.diameter_m")
@@ -64,18 +63,8 @@ class SweepConfig(BaseModel):
             return config.model_copy(update={"scene": str((path.parent / config.scene).resolve())})
         return config
 
-    def with_material(
-        self, speech: str | None, noise: str | None, split: str | None
-    ) -> SweepConfig:
-        """The same sweep of other corpora, relative to the working folder, or of another split."""
-        corpora = {"speech": speech, "noise": noise}
-        changes = {
-            key: value if value == BUILTIN else str(Path(value).resolve())
-            for key, value in corpora.items()
-            if value is not None
-        }
-        if split is not None:
-            changes["split"] = split
+    def with_keys(self, changes: Mapping[str, Any]) -> SweepConfig:
+        """The same sweep with other values for keys of its scene."""
         return self.model_copy(update={"set": {**self.set, **changes}})
 
     def continues(self, other: SweepConfig) -> bool:

@@ -17,6 +17,7 @@ import soundfile
 from cli import refused, run
 
 from clearbeam import evaluate, systems
+from clearbeam.material import scene_keys
 from clearbeam.sweep import run_sweep
 from clearbeam.sweep_config import SweepConfig
 from simulate import read_manifest, sample_scene
@@ -260,7 +261,7 @@ def test_mistakes_are_one_line_and_nothing_is_made(tmp_path, changes, message):
 
 
 def test_other_corpora_take_the_place_of_the_scenes(tmp_path):
-    config = small().with_material("talkers.jsonl", "builtin", "test")
+    config = small().with_keys(scene_keys("talkers.jsonl", "builtin", "test"))
     scene = config.scene_at(config.points()[0], tmp_path)
     assert Path(scene.speech) == Path("talkers.jsonl").resolve()
     assert (scene.noise, scene.split, scene.duration_s) == ("builtin", "test", 1)

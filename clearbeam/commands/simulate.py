@@ -10,6 +10,7 @@ import typer
 
 from clearbeam.console import out as console
 from clearbeam.console import progress
+from clearbeam.material import Cluster, Jobs, Noise, Speech, Split, scene_keys
 
 if TYPE_CHECKING:
     from simulate import SceneConfig
@@ -34,22 +35,11 @@ def run(
     seed: Annotated[
         int, typer.Option(metavar="S", min=0, help="Another seed, other mixtures.")
     ] = 0,
-    jobs: Annotated[int, typer.Option(metavar="J", min=1, help="Processes at work.")] = 1,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Work on the Dask cluster of this scheduler."),
-    ] = None,
-    speech: Annotated[
-        str | None,
-        typer.Option(metavar="CORPUS", help="Talkers: a manifest or folder, not the scene's."),
-    ] = None,
-    noise: Annotated[
-        str | None,
-        typer.Option(metavar="CORPUS", help="Noises: a manifest or folder, not the scene's."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Use only this split of the corpora.")
-    ] = None,
+    jobs: Jobs = 1,
+    cluster: Cluster = None,
+    speech: Speech = None,
+    noise: Noise = None,
+    split: Split = None,
     rooms: Annotated[
         Path | None,
         typer.Option(metavar="BANK", help="Draw rooms from a bank or measured responses."),
@@ -200,14 +190,7 @@ def with_material(
     """Return `config` with other corpora or rooms, relative to the working folder, or split."""
     from simulate.config import validate
 
-    chosen = {"speech": speech, "noise": noise}
-    update: dict[str, object] = {
-        key: value if value == "builtin" else str(Path(value).resolve())
-        for key, value in chosen.items()
-        if value is not None
-    }
-    if split is not None:
-        update["split"] = split
+    update: dict[str, object] = {**scene_keys(speech, noise, split)}
     if rooms is not None:
         listing = rooms / "responses.jsonl"
         responses = (listing if listing.is_file() else rooms).resolve()

@@ -9,6 +9,7 @@ import typer
 
 from clearbeam.console import out as console
 from clearbeam.console import progress
+from clearbeam.material import Cluster, Jobs, Noise, Speech, Split, scene_keys
 
 NAME = "sweep"
 
@@ -19,22 +20,11 @@ def run(
         typer.Argument(metavar="SWEEP.yaml", help="A sweep file, or the name of a shipped one."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where tables and pictures go.")],
-    jobs: Annotated[int, typer.Option(metavar="J", min=1, help="Processes at work.")] = 1,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Work on the Dask cluster of this scheduler."),
-    ] = None,
-    speech: Annotated[
-        str | None,
-        typer.Option(metavar="CORPUS", help="Talkers: a manifest or folder, not the scene's."),
-    ] = None,
-    noise: Annotated[
-        str | None,
-        typer.Option(metavar="CORPUS", help="Noises: a manifest or folder, not the scene's."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Use only this split of the corpora.")
-    ] = None,
+    jobs: Jobs = 1,
+    cluster: Cluster = None,
+    speech: Speech = None,
+    noise: Noise = None,
+    split: Split = None,
 ) -> None:
     """Run systems over a grid of rooms, arrays, levels or distances, and show what matters.
 
@@ -54,7 +44,7 @@ def run(
     from clearbeam.sweep import run_sweep
     from clearbeam.sweep_config import SweepConfig
 
-    config = SweepConfig.load(sweep).with_material(speech, noise, split)
+    config = SweepConfig.load(sweep).with_keys(scene_keys(speech, noise, split))
     with progress() as bar:
         task = bar.add_task("points", total=None)
         try:
