@@ -7,6 +7,7 @@ another) under a name made of its sources, the compiler and the processor.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import functools
 import hashlib
@@ -96,7 +97,7 @@ def pointer(array: np.ndarray | None) -> ctypes.c_void_p:
 
 
 class CompiledGTCRN:
-    """A GTCRN that takes one frame a call; it remembers the frames before.
+    """A GTCRN that remembers the frames before.
 
     Args:
         net: in evaluation mode; later changes to it are not seen.
@@ -110,35 +111,61 @@ class CompiledGTCRN:
         self._library, self.handle = library(), None
         self._n_inputs, self._n_cues = config.n_spectra + config.n_magnitudes, config.n_cues
         inner = config.width if config.inner is None else config.inner
-        sizes = np.array([*config.inputs, config.normalise, config.width, inner], np.int32)
-        numbers = pack_gtcrn(net)
-        self.handle = ctypes.c_void_p(
+        self._sizes = np.array([*config.inputs, config.normalise, config.width, inner], np.int32)
+        self._compression, self._numbers = config.compression, pack_gtcrn(net)
+        self.handle = self._new()
+
+    def _new(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(
             self._library.gtcrn_new(
-                pointer(sizes), ctypes.c_float(config.compression), pointer(numbers)
+                pointer(self._sizes), ctypes.c_float(self._compression), pointer(self._numbers)
             )
         )
+
+    def fresh(self) -> CompiledGTCRN:
+        """The same network, which remembers nothing."""
+        other = copy.copy(self)
+        other.handle = self._new()
+        return other
 
     def step(self, X: Tensor, cues: Tensor | None = None) -> Tensor:
         """Mask ``(257,)`` of the first of the spectra ``X (inputs, 257)``.
 
+        Args and raises as `run`, for one frame.
+        """
+        return self.run(X.unsqueeze(-1), None if cues is None else cues.unsqueeze(-1))[..., 0]
+
+    def run(self, X: Tensor, cues: Tensor | None = None) -> Tensor:
+        """Mask ``(257, frames)`` of the first of the spectra ``X (inputs, 257, frames)``.
+
         Args:
-            X: complex64.
-            cues: ``(n_cues, 257)``; left out when the network has none.
+            X: complex, on the CPU.
+            cues: ``(n_cues, 257, frames)``; left out when the network has none.
 
         Raises:
             ValueError: the shapes are not the network's.
         """
-        found = 0 if cues is None else len(cues)
-        if X.shape != (self._n_inputs, 257) or found != self._n_cues:
+        found = (0, *X.shape[1:]) if cues is None else tuple(cues.shape)
+        n_frames = X.shape[-1]
+        if X.shape[:-1] != (self._n_inputs, 257) or found != (self._n_cues, 257, n_frames):
             raise ValueError(
-                f"expected X of shape ({self._n_inputs}, 257) and {self._n_cues} cues, "
-                f"found {tuple(X.shape)} and {found} cues"
+                f"expected X of shape ({self._n_inputs}, 257, frames) and {self._n_cues} cues, "
+                f"found {tuple(X.shape)} and {found[0]} cues"
             )
-        spectra = np.ascontiguousarray(X.numpy(), np.complex64)
-        maps = None if cues is None else np.ascontiguousarray(cues.numpy(), np.float32)
-        mask = np.empty(257, np.complex64)
-        self._library.gtcrn_step(self.handle, pointer(spectra), pointer(maps), pointer(mask))
-        return torch.from_numpy(mask)
+        X = X.to(torch.complex64).resolve_conj()
+        cues = X.real.new_empty(0, 257, n_frames) if cues is None else cues.to(torch.float32)
+        mask = X.new_empty(n_frames, 257)
+        X_strides, cue_strides = (np.array(x.stride(), np.int64) for x in (X, cues))
+        self._library.gtcrn_run(
+            self.handle,
+            ctypes.c_void_p(X.data_ptr()),
+            pointer(X_strides),
+            ctypes.c_void_p(cues.data_ptr()),
+            pointer(cue_strides),
+            ctypes.c_void_p(mask.data_ptr()),
+            ctypes.c_int64(n_frames),
+        )
+        return mask.T
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):

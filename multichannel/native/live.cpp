@@ -1,6 +1,8 @@
 // The C interface of the compiled live engine: see multichannel/compiled.py.
 #include "engine.h"
 
+#include <complex>
+
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
@@ -28,23 +30,31 @@ Gtcrn* gtcrn_new(const int32_t* sizes, float compression, const float* weights) 
 }
 void gtcrn_delete(Gtcrn* net) { delete net; }
 
-// X: complex (inputs, 257); cues (n_cues, 257); mask: complex (257).
-void gtcrn_step(Gtcrn* net, const float* X, const float* cues, float* mask) {
+// Frames one by one. X: complex (inputs, 257, frames); cues (n_cues, 257, frames); each with its
+// strides in values; mask: complex (frames, 257).
+void gtcrn_run(Gtcrn* net, const std::complex<float>* X, const int64_t* X_strides, const float* cues,
+               const int64_t* cue_strides, std::complex<float>* mask, int64_t n_frames) {
+  const Quick quick;
   thread_local Spectrum spectra[16], result;
+  alignas(64) thread_local float maps[16][ROW];
   const Spectrum* inputs[16];
-  const float* maps[16];
-  for (int i = 0; i < net->shape.n_inputs(); ++i) {
-    for (int f = 0; f < N_FREQS; ++f) {
-      spectra[i].re[f] = X[2 * (i * N_FREQS + f)];
-      spectra[i].im[f] = X[2 * (i * N_FREQS + f) + 1];
+  const float* seen[16];
+  for (int64_t t = 0; t < n_frames; ++t, mask += N_FREQS) {
+    for (int i = 0; i < net->shape.n_inputs(); ++i) {
+      const std::complex<float>* from = X + i * X_strides[0] + t * X_strides[2];
+      for (int f = 0; f < N_FREQS; ++f) {
+        spectra[i].re[f] = from[f * X_strides[1]].real();
+        spectra[i].im[f] = from[f * X_strides[1]].imag();
+      }
+      inputs[i] = &spectra[i];
     }
-    inputs[i] = &spectra[i];
-  }
-  for (int i = 0; i < net->shape.n_cues; ++i) maps[i] = cues + i * N_FREQS;
-  net->step(inputs, maps, result);
-  for (int f = 0; f < N_FREQS; ++f) {
-    mask[2 * f] = result.re[f];
-    mask[2 * f + 1] = result.im[f];
+    for (int i = 0; i < net->shape.n_cues; ++i) {
+      const float* from = cues + i * cue_strides[0] + t * cue_strides[2];
+      for (int f = 0; f < N_FREQS; ++f) maps[i][f] = from[f * cue_strides[1]];
+      seen[i] = maps[i];
+    }
+    net->step(inputs, seen, result);
+    for (int f = 0; f < N_FREQS; ++f) mask[f] = {result.re[f], result.im[f]};
   }
 }
 
