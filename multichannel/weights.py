@@ -6,22 +6,26 @@ import json
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 
 FOLDER = Path(__file__).parent / "weights"
 
+Net = TypeVar("Net", bound=nn.Module)
 
-def shipped() -> list[str]:
+
+def shipped(folder: Path = FOLDER) -> list[str]:
     """Names of the weights inside the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+    return sorted(path.stem for path in folder.glob("*.safetensors"))
 
 
-def find_weights(name: str | Path) -> Path:
+def find_weights(name: str | Path, folder: Path = FOLDER) -> Path:
     """The file of shipped weights by name, or of the user's by path.
 
     Raises:
@@ -32,13 +36,13 @@ def find_weights(name: str | Path) -> Path:
         if not path.is_file():
             raise ValueError(f"expected a model file, found no file {path}")
         return path
-    if str(name) not in shipped():
-        near = get_close_matches(str(name), shipped(), n=1)
+    if str(name) not in shipped(folder):
+        near = get_close_matches(str(name), shipped(folder), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
             f"expected a shipped model or a .safetensors file, found {str(name)!r}{hint}"
         )
-    return FOLDER / f"{name}.safetensors"
+    return folder / f"{name}.safetensors"
 
 
 def load_gtcrn(name: str | Path) -> GTCRN:
@@ -51,16 +55,22 @@ def load_gtcrn(name: str | Path) -> GTCRN:
         ValueError: the file is missing, torn, or holds another network.
     """
     path = find_weights(name)
+    return with_weights(GTCRN(read_config(path.with_suffix(".json"))), path)
+
+
+def with_weights(net: Net, path: Path) -> Net:
+    """The network with the weights of a file, in evaluation mode.
+
+    Raises:
+        ValueError: the file is torn or holds another network.
+    """
     try:
-        tensors = load_file(path)
+        net.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise ValueError(f"expected a safetensors file, found {path}: {error}") from None
-    net = GTCRN(read_config(path.with_suffix(".json")))
-    try:
-        net.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"expected the weights of a GTCRN in {path}, found: {reason}") from None
+        reason, kind = " ".join(str(error).split())[:160], type(net).__name__
+        raise ValueError(f"expected the weights of a {kind} in {path}, found: {reason}") from None
     return net.eval()
 
 
@@ -75,12 +85,17 @@ def read_config(path: Path) -> GTCRNConfig:
 
 
 def save_gtcrn(net: GTCRN, path: Path, **facts: object) -> None:
-    """Write weights and config to ``path`` (.safetensors) and beside it; torn files get no name.
+    """`save_weights` of a GTCRN."""
+    save_weights(net, path, network=asdict(net.config), **facts)
+
+
+def save_weights(net: nn.Module, path: Path, **facts: object) -> None:
+    """Write weights to ``path`` (.safetensors) and facts beside it; torn files get no name.
 
     Args:
         net: the network.
         path: where to.
-        facts: kept in the config as they are (how it was trained).
+        facts: kept in the ``.json`` as they are: ``network``, its config; how it was trained.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
@@ -91,7 +106,7 @@ def save_gtcrn(net: GTCRN, path: Path, **facts: object) -> None:
     temporary.chmod(0o644)  # the library makes it private
     config = path.with_suffix(".json")
     note = config.with_name(f".{config.name}.part")
-    note.write_text(json.dumps({"network": asdict(net.config), **facts}, indent=1) + "\n")
+    note.write_text(json.dumps(facts, indent=1) + "\n")
     note.replace(config)
     temporary.replace(path)
 
