@@ -10,9 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -65,16 +66,21 @@ def _block(work: Callable[[int], T], count: int, size: int, first: int) -> tuple
 
 def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iterator[T]:
     context = multiprocessing.get_context("spawn")
-    left = iter(items)
+    task, left = partial(_until_stopped, work), iter(items)
     with (
         environment(dict.fromkeys(ONE_THREAD, "1") | _KEEP_MEMORY),
-        ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) as pool,
+        ProcessPoolExecutor(jobs, context, initializer=_begin) as pool,
     ):
+
+        def submit(n: int) -> set[Future[T]]:
+            with without_ctrl_c():
+                return {pool.submit(task, item) for item in islice(left, n)}
+
         try:
-            running = {pool.submit(work, item) for item in islice(left, 2 * jobs)}
+            running = submit(2 * jobs)
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(work, item) for item in islice(left, len(done))}
+                running |= submit(len(done))
                 for future in done:
                     yield future.result()
         except BrokenProcessPool:
@@ -82,8 +88,47 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iter
                 "a worker process died, perhaps killed for memory; "
                 "the same command goes on from here, with fewer --jobs if need be"
             ) from None
+        except BaseException:  # nobody waits for the rest
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Ctrl-C comes after the block, and never to processes started inside.
+
+    A terminal sends it to all of them; so only the first one answers, and stops the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """Prepare a worker: it ends with its parent, or when told to."""
+    _end_with_parent()
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(*_: object) -> None:
+    """Leave through all that tidies up on the way, once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit
+
+
+def _until_stopped(work: Callable[[S], T], item: S) -> T:
+    try:
+        return work(item)
+    except SystemExit:  # the pool would go on with the next item
+        os._exit(1)
 
 
 def _end_with_parent() -> None:
