@@ -35,7 +35,8 @@ class Meter:
         self.go_on()
 
     def add(self, batch: dict[str, torch.Tensor]) -> None:
-        self.audio_s += self.processes * batch["early"].numel() / FS
+        wanted = batch["early"]  # of one talker or several
+        self.audio_s += self.processes * len(wanted) * wanted.shape[-1] / FS
 
     def pause(self) -> None:
         self.wall_s += time.monotonic() - self.wall

@@ -54,8 +54,8 @@ class DataConfig(Strict):
     clips; 0 loads between steps. cache: folder of what is computed once; by default in the run.
     mono, before, causal_every: front-end of the task `enhance`: its mask network, the networks of
     the passes before this one, if any, and every how many clips one has the recursive beam. times:
-    how often a clip goes through the front-end, each time
-    augmented differently.
+    how often a clip goes through the front-end, each time augmented differently; of the task
+    `separate`: how often it is mixed, each time anew.
     """
 
     train: str | Simulated
@@ -118,8 +118,9 @@ class PruneConfig(Strict):
 class TrainConfig(Strict):
     """A training run.
 
-    task: what is learned (`mask`, `enhance`). network: what its network may say. init: weights to
-    start from, a shipped name or a path; fewer inputs are allowed, the new ones start at zero.
+    task: what is learned (`mask`, `enhance`, `refine`, `separate`). network: what its network may
+    say. init: weights to start from, a shipped name or a path; a GTCRN of fewer inputs is allowed,
+    the new ones start at zero.
     losses: weights of named losses. augment: for each named augmentation its probability and
     settings. teacher: weights of a network to learn from, for the loss `teacher`.
     steps, batch: optimiser steps and clips in each of them, whatever the number of processes and of

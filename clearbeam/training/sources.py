@@ -89,23 +89,36 @@ def open_source(
     Raises:
         ValueError: the config names something that is not there or does not fit the task.
     """
+    where = located(config, which, folder)
+    if isinstance(where, Simulated):
+        drawn = Drawn(where)
+        return Fronted(drawn, config, which) if front_end else drawn
+    if is_cache(where):
+        return _ready_cache(config, where, which, front_end)
+    if front_end:
+        return CachedClips(_front_end_cache(config, where, which, cache_of(config, folder)))
+    packed = partial(pack, n_mics=n_mics)
+    return PackedClips(kept_clips(config, where, cache_of(config, folder), "clips", packed, n_mics))
+
+
+def located(config: TrainConfig, which: str, folder: Path) -> Path | Simulated:
+    """The folder of a data set, made now where the config asks for it; or a scene to draw from."""
     where = getattr(config.data, which)
     if isinstance(where, Simulated):
         if where.count is None:
-            drawn = Drawn(where)
-            return Fronted(drawn, config, which) if front_end else drawn
+            return where
         from clearbeam.training.simulated import make_data_set
 
-        where = str(make_data_set(where, folder / "data" / which, config.processes))
+        return make_data_set(where, folder / "data" / which, config.processes)
     path = relative(where)
-    if is_cache(path):
-        return _ready_cache(config, path, which, front_end)
     if not path.is_dir():
         raise ValueError(f"data.{which}: expected a folder of `clearbeam simulate`, found {path}")
-    cache = relative(config.data.cache) if config.data.cache else folder / "cache"
-    if front_end:
-        return CachedClips(_front_end_cache(config, path, which, cache))
-    return PackedClips(_packed(path, cache, config.data.limit, n_mics))
+    return path
+
+
+def cache_of(config: TrainConfig, folder: Path) -> Path:
+    """Where what is computed once is kept."""
+    return relative(config.data.cache) if config.data.cache else folder / "cache"
 
 
 def _ready_cache(config: TrainConfig, path: Path, which: str, front_end: bool) -> Source:
@@ -134,15 +147,24 @@ def _n_spectra(config: TrainConfig) -> int:
     return 3 if config.data.before else 2
 
 
-def _packed(path: Path, cache: Path, limit: int | None, n_mics: int | None) -> Path:
+def kept_clips(
+    config: TrainConfig,
+    path: Path,
+    cache: Path,
+    kind: str,
+    pack: Callable[[list[dict], Path], None],
+    *facts: object,
+) -> Path:
+    """Folder of what `pack` makes of the records of a data set; `facts` are what it depends on."""
+    limit = config.data.limit
     records = records_of(path)[:limit]
     _check(records, path)
-    folder = cache / f"clips-{_digest([_identity(path), limit, n_mics])}"
+    folder = cache / f"{kind}-{_digest([_identity(path), limit, *facts])}"
     if not folder.is_dir():
         part = _part_of(folder)
         with progress() as bar:
             bar.add_task(f"reading {path}", total=None)
-            pack(records, part, n_mics)
+            pack(records, part)
         part.rename(folder)
     return folder
 

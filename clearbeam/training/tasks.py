@@ -21,6 +21,7 @@ TASKS = {
     "mask": "clearbeam.training.enhancement:Mask",
     "enhance": "clearbeam.training.enhancement:Enhance",
     "refine": "clearbeam.training.enhancement:Refine",
+    "separate": "clearbeam.training.separation:Separate",
 }
 
 

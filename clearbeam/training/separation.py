@@ -1,0 +1,132 @@
+"""The task `separate`: embeddings and masks that tell talkers apart.
+
+What is wanted are the reverberant images of the talkers at the reference microphone. The order of a
+network's masks is free, so they are put in the order of the talkers that fits best before any loss
+looks at them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clearbeam.training.config import Simulated, TrainConfig, build
+from clearbeam.training.losses import common_losses
+from clearbeam.training.sources import cache_of, kept_clips, located
+from clearbeam.training.talkers import Apart, DrawnTalkers, PackedTalkers, Remixed, pack_talkers
+from clearbeam.training.tasks import Loss, Outputs
+from multichannel.data import Source
+from multichannel.losses import si_snr_ratio
+from multichannel.stft import STFT
+from separation import objectives
+from separation.network import SeparationConfig, SeparationNet
+from separation.weights import load_separation, save_separation
+
+_LOUD = 0.01  # share of the power of all masks above which a mask is taken for a talker
+
+
+class Separate:
+    """Trains a `SeparationNet`, causal or not as its config says."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.stft = STFT()
+        self.size = build(SeparationConfig, config.network, "network")
+        for name, value in (("teacher", config.teacher), ("prune", config.prune)):
+            if value is not None:
+                raise ValueError(f"expected no {name} for the task {config.task}, found {value}")
+        if config.augment:
+            raise ValueError(
+                f"expected no augmentations for the task {config.task}, which mixes anew, found "
+                f"{', '.join(config.augment)}"
+            )
+
+    def network(self) -> nn.Module:
+        torch.manual_seed(self.config.seed)
+        net = SeparationNet(self.size)
+        if self.config.init:
+            start = load_separation(self.config.init)
+            if start.config != self.size:
+                raise ValueError(f"init: expected {self.size}, found {start.config}")
+            net.load_state_dict(start.state_dict())
+        return net
+
+    def source(self, which: str, folder: Path) -> Source:
+        where = located(self.config, which, folder)
+        apart: Apart
+        if isinstance(where, Simulated):
+            from clearbeam.training.simulated import scene_of
+
+            apart = DrawnTalkers(scene_of(where), where.seed)
+        else:
+            cache = cache_of(self.config, folder)
+            apart = PackedTalkers(kept_clips(self.config, where, cache, "talkers", pack_talkers))
+        if which == "valid":
+            return Remixed(apart, self.size.n_talkers)
+        return Remixed(apart, self.size.n_talkers, self.config.seed, self.config.data.times)
+
+    def to(self, device: Any) -> Separate:
+        self.stft = self.stft.to(device)
+        return self
+
+    def outputs(self, net: nn.Module, batch: dict[str, Tensor]) -> Outputs:
+        X = self.stft(batch["mixture"])
+        S = self.stft(batch["early"])
+        (masks, V), _ = net(X)
+        masks = masks[:, : self.size.n_talkers]
+        masks = objectives.in_order(masks, objectives.best_order(masks, X[:, 0], S))
+        S_hat = masks * X[:, :1]
+        return Outputs(
+            estimate=self.stft.inverse(S_hat, batch["early"].shape[-1]),
+            reference=batch["early"],
+            heard=batch["mixture"][:, 0],
+            extra={"X": X[:, 0], "S": S, "S_hat": S_hat, "V": V},
+        )
+
+    def losses(self) -> dict[str, Loss]:
+        """The common ones of waveforms, and those of `separation.objectives` by their names there.
+
+        snr, compressed: of the masked spectra, talkers in their best order. clustering, whitened:
+        deep clustering of the embeddings.
+        """
+
+        def clustering(outputs: Outputs, objective: Any) -> Tensor:
+            X, S = outputs.extra["X"], outputs.extra["S"]
+            Y, weight = objectives.talker_labels(S, X - S.sum(1))
+            return objective(outputs.extra["V"], Y, weight)
+
+        def snr(outputs: Outputs) -> Tensor:
+            return objectives.snr_loss(*(outputs.extra[name] for name in ("S_hat", "S", "X")))
+
+        def compressed(outputs: Outputs) -> Tensor:
+            return objectives.compressed_loss(outputs.extra["S_hat"], outputs.extra["S"])
+
+        return {
+            "pit_si_sdr": common_losses(self.stft)["pit_si_sdr"],
+            "snr": snr,
+            "compressed": compressed,
+            "clustering": partial(clustering, objective=objectives.deep_clustering),
+            "whitened": partial(clustering, objective=objectives.whitened_deep_clustering),
+        }
+
+    def scores(self, outputs: Outputs) -> dict[str, Tensor]:
+        """How far the talkers who are there come out better than they went in, and how often there
+        are as many loud masks as talkers."""
+        heard = outputs.heard[:, None].expand_as(outputs.reference)
+        present = outputs.reference.abs().amax(-1) > 0
+        after = si_snr_ratio(outputs.estimate, outputs.reference)
+        gain_db = 10 * (after / si_snr_ratio(heard, outputs.reference)).log10()
+        power = outputs.estimate.square().mean(-1)
+        found = (power > _LOUD * power.sum(-1, keepdim=True)).sum(-1)
+        return {
+            "si_sdr_improvement_db": (gain_db * present).sum(-1) / present.sum(-1).clamp(min=1),
+            "count_right": (found == present.sum(-1)).float(),
+        }
+
+    def save(self, net: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+        assert isinstance(net, SeparationNet)
+        save_separation(net, path, training=facts)

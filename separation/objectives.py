@@ -1,0 +1,157 @@
+"""Training objectives of separation, each a mean over the batch and finite on silence.
+
+Axes: masks and spectra of talkers ``(batch, talkers, freqs, frames)``, embeddings ``V (batch,
+freqs, frames, embed)``. A talker who is missing is silence: a target of zeros.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+_EPS = 1e-12
+_RIDGE = 1e-3  # of the mean energy of an embedding's dimensions: V^T V may be singular
+_LEAST = 1e-3  # an error 30 dB below the talker is as good as none
+_LEAST_MISSING = 1e-2  # as is a missing talker 20 dB below the mixture
+
+
+def talker_labels(S: Tensor, N: Tensor) -> tuple[Tensor, Tensor]:
+    """Who dominates each bin, and how much the bin counts.
+
+    Args:
+        S: spectra of the talkers ``(batch, talkers, freqs, frames)``.
+        N: spectrum of the rest ``(batch, freqs, frames)``.
+
+    Returns:
+        Y ``(batch, talkers, freqs, frames)``, one where that talker is the loudest; and weights
+        ``(batch, freqs, frames)`` that add up to one a clip (to zero in silence): the magnitude of
+        the mixture (Wang, Le Roux & Hershey 2018, eq. 9), less where noise is louder than speech.
+    """
+    magnitude = S.abs()
+    Y = torch.zeros_like(magnitude).scatter_(1, magnitude.argmax(1, keepdim=True), 1)
+    speech, noise = S.sum(1).abs().square(), N.abs().square()
+    weight = (S.sum(1) + N).abs() * speech / (speech + noise + _EPS)
+    return Y, weight / (weight.sum(dim=(-1, -2), keepdim=True) + _EPS)
+
+
+def deep_clustering(V: Tensor, Y: Tensor, weight: Tensor) -> Tensor:
+    """``|V V^T - Y Y^T|^2`` between all weighted bins, without a matrix of all bins.
+
+    Hershey, Chen, Le Roux & Watanabe, "Deep clustering", ICASSP 2016, eqs. 1-2 and 4:
+    ``|V^T V|^2 - 2 |V^T Y|^2 + |Y^T Y|^2`` with rows scaled by the square root of their weights.
+    As those add up to one, the value is a share of pairs that are judged wrongly.
+
+    Args:
+        V: embeddings ``(batch, freqs, frames, embed)``.
+        Y: labels ``(batch, talkers, freqs, frames)``.
+        weight: ``(batch, freqs, frames)``.
+    """
+    VV, VY, YY = _products(V, Y, weight)
+    return (_energy(VV) - 2 * _energy(VY) + _energy(YY)).mean()
+
+
+def whitened_deep_clustering(V: Tensor, Y: Tensor, weight: Tensor) -> Tensor:
+    """``talkers - tr((V^T V)^-1 V^T Y (Y^T Y)^-1 Y^T V)``: what V cannot tell of the labels.
+
+    Wang, Le Roux & Hershey, "Alternative objective functions for deep clustering", ICASSP 2018,
+    eq. 7, over the number of talkers: 0 when the labels lie in the span of V, 1 when they are
+    orthogonal to it. Missing talkers count neither way.
+    """
+    VV, VY, YY = _products(V, Y, weight)
+    size = VV.diagonal(dim1=-1, dim2=-2).mean(-1)[:, None, None]
+    ridge = (_RIDGE * size + _EPS) * torch.eye(VV.shape[-1], dtype=VV.dtype, device=VV.device)
+    counts = YY.diagonal(dim1=-1, dim2=-2)
+    present = counts > _EPS
+    # (Y^T Y)^-1 is diagonal: each bin has one talker
+    scale = torch.where(present, counts, 1).rsqrt() * present
+    VY = VY * scale[:, None]
+    explained = (VY * torch.linalg.solve(VV + ridge, VY)).sum(dim=(-1, -2))
+    n_present = present.sum(-1)
+    return ((n_present - explained) / n_present.clamp(min=1)).mean()
+
+
+def _products(V: Tensor, Y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted ``V^T V``, ``V^T Y`` and ``Y^T Y``."""
+    V = V * weight.sqrt().unsqueeze(-1)
+    Y = Y * weight.sqrt().unsqueeze(1)
+    return (
+        torch.einsum("bftd,bfte->bde", V, V),
+        torch.einsum("bftd,bkft->bdk", V, Y),
+        torch.einsum("bkft,blft->bkl", Y, Y),
+    )
+
+
+def _energy(x: Tensor) -> Tensor:
+    return x.square().sum(dim=(-1, -2))
+
+
+def best_order(masks: Tensor, X: Tensor, S: Tensor) -> Tensor:
+    """The order of the masks in which their squared error is least, ``(batch, talkers)``.
+
+    Mask ``order[b, k]`` belongs to talker ``k`` (Kolbaek, Yu, Tan & Jensen 2017). The error of mask
+    i for talker j is ``|m_i X|^2 - 2 Re <m_i X, S_j>`` and what does not depend on i.
+
+    Args:
+        masks: real ``(batch, talkers, freqs, frames)``.
+        X: spectrum that is masked ``(batch, freqs, frames)``.
+        S: spectra of the talkers ``(batch, talkers, freqs, frames)``.
+    """
+    with torch.no_grad():
+        common = (X.unsqueeze(1).conj() * S).real
+        power = torch.einsum("bkft,bft->bk", masks.square(), X.abs().square())
+        cost = power[:, :, None] - 2 * torch.einsum("bift,bjft->bij", masks, common)
+        orders = torch.tensor(list(permutations(range(S.shape[1]))), device=S.device)
+        talkers = torch.arange(S.shape[1], device=S.device)
+        total = cost[:, orders, talkers].sum(-1)  # (batch, orders)
+        return orders[total.argmin(-1)]
+
+
+def in_order(x: Tensor, order: Tensor) -> Tensor:
+    """Talkers of ``x (batch, talkers, ...)`` in that order."""
+    return x[torch.arange(len(x), device=x.device)[:, None], order]
+
+
+def snr_loss(S_hat: Tensor, S: Tensor, X: Tensor) -> Tensor:
+    """Log10 of the error over the talker; of a missing one, of what is left over the mixture.
+
+    Both are thresholded as by Wisdom et al., "What's all the fuss about free universal sound
+    separation data?", ICASSP 2021, eqs. 2-3, so a perfect estimate gives -3, silence for a missing
+    talker -2, and gradients stay finite.
+
+    Args:
+        S_hat, S: spectra of estimates and talkers ``(batch, talkers, freqs, frames)``, in order.
+        X: spectrum of the mixture ``(batch, freqs, frames)``.
+    """
+    error, talker = _power(S_hat - S), _power(S)
+    mixture = _power(X)[:, None].expand_as(talker)
+    present = talker > 1e-6 * mixture  # 60 dB below: nobody can hear him
+    whole, least = (
+        torch.where(present, talker, mixture),
+        torch.where(present, _LEAST, _LEAST_MISSING),
+    )
+    return torch.log10(error / (whole + _EPS) + least).mean()
+
+
+def compressed_loss(S_hat: Tensor, S: Tensor, power: float = 0.3) -> Tensor:
+    """Squared error of compressed spectra, 30 parts complex and 70 parts magnitude, as GTCRN's.
+
+    Low frequencies and loud talkers do not drown the rest, as they do in `snr_loss`.
+
+    Args:
+        S_hat, S: spectra of estimates and talkers, in order.
+        power: exponent of the magnitudes.
+    """
+    e_mag, r_mag = _magnitude(S_hat), _magnitude(S)
+    E, R = S_hat * e_mag ** (power - 1), S * r_mag ** (power - 1)
+    parts = torch.view_as_real(E - R).square().sum(-1).mean()
+    return 30 * parts + 70 * (e_mag**power - r_mag**power).square().mean()
+
+
+def _power(X: Tensor) -> Tensor:
+    return (X.real.square() + X.imag.square()).sum(dim=(-1, -2))
+
+
+def _magnitude(X: Tensor) -> Tensor:
+    return (X.real.square() + X.imag.square() + _EPS).sqrt()
