@@ -32,17 +32,21 @@ def data(tmp_path_factory):
     return write_small(tmp_path_factory.mktemp("mixtures"))
 
 
-def ended_at(step: int, by: signal.Signals, data, out, *more: str) -> tuple[int, str]:
-    """Start the run by its command line and end it as soon as the log has that step.
+def run_alone(
+    data, out, *more: str, killed_at: int | None = None, by: signal.Signals = signal.SIGKILL
+) -> tuple[int, str]:
+    """The run by its command line, ended as soon as the log has the step `killed_at`.
 
     Returns its exit code and what it said.
     """
     words = [sys.executable, "-m", "clearbeam", "train", "mask", *SMALL, *RUN, *more]
-    words += [f"data.train={data}", f"data.valid={data}", "--out", str(out)]
+    cache = data.with_name(f"{data.name}-cache")
+    words += [f"data.train={data}", f"data.valid={data}", f"data.cache={cache}"]
+    words += ["--out", str(out)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log = out / "log.jsonl"
-    while process.poll() is None:
-        if log.is_file() and f'"step": {step},' in log.read_text():
+    while killed_at is not None and process.poll() is None:
+        if log.is_file() and f'"step": {killed_at},' in log.read_text():
             process.send_signal(by)
             break
         time.sleep(0.005)
@@ -50,13 +54,16 @@ def ended_at(step: int, by: signal.Signals, data, out, *more: str) -> tuple[int,
     return process.returncode, output
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(data, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_ends_as_an_uninterrupted_one(data, tmp_path, processes):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train("mask", data, whole, *RUN).exit_code == 0
-    code, output = ended_at(9, signal.SIGKILL, data, broken)
+    shared = (f"processes={processes}", f"batch={2 * processes}")
+    assert run_alone(data, whole, *shared)[0] == 0
+    code, output = run_alone(data, broken, *shared, killed_at=9)
     assert code == -signal.SIGKILL, output
     assert 4 <= torch.load(broken / "last.ckpt", weights_only=True)["step"] < 24
-    assert train("mask", data, broken, *RUN).exit_code == 0
+    code, output = run_alone(data, broken, *shared)
+    assert code == 0, output
     assert curve_of(broken) == curve_of(whole)
     assert [line["step"] for line in curve_of(whole) if "loss" in line] == list(range(1, 25))
     for name in ("best", "last"):
@@ -66,7 +73,8 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(data, tmp_path):
 
 def test_ctrl_c_ends_a_run_in_one_line(data, tmp_path):
     # far more steps than it can do before the signal comes
-    code, output = ended_at(2, signal.SIGINT, data, tmp_path / "run", "steps=5000")
+    run = tmp_path / "run"
+    code, output = run_alone(data, run, "steps=5000", killed_at=2, by=signal.SIGINT)
     assert code == 130, output
     assert output.splitlines()[-1].startswith("stopped; the same command goes on")
     assert "Traceback" not in output
