@@ -26,7 +26,7 @@ from multichannel.frontend import (
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.look import Look
 from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
-from multichannel.stft import STFT, STFTStream
+from multichannel.stft import STFT, STFTConfig, STFTStream
 from multichannel.weights import find_weights, load_gtcrn, pick_device, shipped
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Enhancer(nn.Module):
             mono network.
         refine: the same for a second beam, which aims at what ``multi`` found; None ends there.
         config: how the beams are made.
+        stft: the networks' transform, 512/256 when left out; a shorter synthesis lowers the latency
+            of streaming.
 
     Raises:
         ValueError: ``multi`` or ``refine`` takes other inputs, or ``refine`` stands alone.
@@ -62,6 +64,7 @@ class Enhancer(nn.Module):
         multi: GTCRN | None = None,
         refine: GTCRN | None = None,
         config: FrontEndConfig | None = None,
+        stft: STFTConfig | None = None,
     ) -> None:
         super().__init__()
         for net, inputs in ((multi, BEAM_INPUTS), (refine, REFINE_INPUTS)):
@@ -75,7 +78,7 @@ class Enhancer(nn.Module):
         self.mono, self.multi, self.refine = mono, multi, refine
         self.single = False  # True listens to the reference mic alone
         self.config = config or FrontEndConfig()
-        self.stft = STFT()
+        self.stft = STFT(stft)
         self.sample_rate = SAMPLE_RATE
 
     @classmethod
@@ -234,6 +237,9 @@ class Stream:
         nets = [] if single else enhancer.cleaners(look)
         self.live: list[LivePass] = []
         self.offline: list[OfflinePass] = []
+        # live, all but the networks computes in float64: a beam of mics that nearly agree is a
+        # small difference of large numbers
+        self.dtype = torch.float64 if causal else torch.float32
         if causal:
             self.live = live_passes(nets, stft, config, mics, reference_mic, look)
         else:
@@ -288,11 +294,11 @@ class Stream:
 
     def _enhance(self, x: Tensor) -> Tensor:
         """The samples ``(n,)`` that ``x`` completes."""
-        frames = self.input.analyse(x).split(_FRAMES_AT_ONCE, -1)
+        frames = self.input.analyse(x.to(self.dtype)).split(_FRAMES_AT_ONCE, -1)
         s = torch.cat([self.output.synthesise(self._estimate(X)) for X in frames], -1)
         for one in self.offline:
             s = one.step(x, s)
-        return s[0]
+        return s[0].to(x.dtype)
 
     def _estimate(self, X: Tensor) -> Tensor:
         """What the mask network makes of frames ``X``, and live the passes after it."""

@@ -132,7 +132,7 @@ class MaskNetwork:
     def step(self, X: Tensor) -> Tensor:
         """Estimated speech ``(chosen, freqs, frames)`` in ``X (mics, freqs, frames)``."""
         X = X[self.mics]
-        mask, self.state = self.net(X.unsqueeze(1), state=self.state)
+        mask, self.state = self.net(X.unsqueeze(1).to(torch.complex64), state=self.state)
         return mask * X
 
 
@@ -149,6 +149,15 @@ class RecursiveBeam:
 
     def step(self, X: Tensor, S: Tensor) -> Beamed:
         """The beam of frames ``X (mics, freqs, frames)`` with estimates ``S`` of the talker."""
-        reference_mic = living_mic(X.abs().sum((-1, -2)), self.reference_mic)
+        alive = X.abs().sum(-2).mT
+        if len(alive) == 1 or bool((alive[:, self.reference_mic] > 0).all()):
+            return self._step(X, S, living_mic(alive[0], self.reference_mic))
+        # each frame's own living mic, so that frames may come one by one or all at once
+        frames = zip(alive, X.split(1, -1), S.split(1, -1), strict=True)
+        parts = [self._step(x, s, living_mic(power, self.reference_mic)) for power, x, s in frames]
+        fields = zip(*parts, strict=True)
+        return Beamed(*(torch.cat(one, -1) for one in fields if one[0] is not None))
+
+    def _step(self, X: Tensor, S: Tensor, reference_mic: Tensor) -> Beamed:
         w = self.aim.live_weights(X, S, reference_mic)
         return self.aim.beamed(apply_beamformer(w, X), X, S, reference_mic)

@@ -79,8 +79,8 @@ class LiveStream:
 
     @property
     def latency_samples(self) -> int:
-        """How far the output lags the input: one window."""
-        return self.enhancer.stft.config.n_fft
+        """How far the output lags the input: one synthesis window."""
+        return self.enhancer.stft.config.latency
 
     def reset(self) -> None:
         """Forget all that was heard."""
@@ -172,10 +172,12 @@ class _Settings(ctypes.Structure):
         ("n_listened", ctypes.c_int32),
         ("listened", ctypes.c_int32 * 16),
         ("beams", ctypes.c_int32),
-        ("speech_forgetting", ctypes.c_float),
-        ("noise_forgetting", ctypes.c_float),
-        ("estimate_forgetting", ctypes.c_float),
-        ("loading", ctypes.c_float),
+        ("hop", ctypes.c_int32),
+        ("n_synthesis", ctypes.c_int32),
+        ("speech_forgetting", ctypes.c_double),
+        ("noise_forgetting", ctypes.c_double),
+        ("estimate_forgetting", ctypes.c_double),
+        ("loading", ctypes.c_double),
     )
 
 
@@ -193,12 +195,14 @@ class NativeEngine:
             len(mics),
             (ctypes.c_int32 * 16)(*mics),
             len(cleaners),
+            stft.config.hop,
+            len(stft.synthesis_window),
             config.speech_forgetting,
             config.noise_forgetting,
             config.estimate_forgetting,
             config.live_loading,
         )
-        windows = torch.cat([stft.analysis_window, stft.synthesis_window]).float().cpu().numpy()
+        windows = torch.cat([stft.analysis_window, stft.synthesis_window]).double().cpu().numpy()
         handles = (ctypes.c_void_p * len(nets))(*(net.handle for net in nets))
         self._library = library()
         self._handle = ctypes.c_void_p(
@@ -229,16 +233,15 @@ class NativeEngine:
         return y[:n_ready]
 
     def state(self) -> State:
-        values = np.empty(self._n_state, np.float32)
+        values = np.empty(self._n_state, np.uint8)
         self._library.live_state(self._handle, pointer(values), None)
         return {"native": torch.from_numpy(values)}
 
     def load_state(self, state: State) -> None:
         values = state.get("native")
-        if values is None or values.shape != (self._n_state,):
+        if values is None or values.shape != (self._n_state,) or values.dtype != torch.uint8:
             raise ValueError("expected the state of a native stream with the same networks")
-        numbers = np.ascontiguousarray(values.numpy(), np.float32)
-        self._library.live_state(self._handle, None, pointer(numbers))
+        self._library.live_state(self._handle, None, pointer(np.ascontiguousarray(values.numpy())))
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
@@ -251,4 +254,4 @@ def _not_native(enhancer: Enhancer, look: Look | None) -> str:
         return "no look direction"
     if enhancer.mono.erb.erb_fc.weight.device.type != "cpu":
         return "networks on the CPU"
-    return "" if enhancer.stft.config == STFTConfig() else "an STFT of 512/256"
+    return "" if enhancer.stft.config.n_fft == STFTConfig().n_fft else "an STFT of 512 samples"

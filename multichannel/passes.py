@@ -37,9 +37,10 @@ class Cleaner:
     def step(self, beamed: Beamed) -> Tensor:
         """The talker ``(1, freqs, frames)``."""
         if self.net.config.n_maps == 3:
-            mask, self.state = self.net(beamed.beam[None], state=self.state)
+            mask, self.state = self.net(beamed.beam[None].to(torch.complex64), state=self.state)
         else:
-            mask, self.state = self.net(beamed.inputs, beamed.cues, state=self.state)
+            inputs, cues = beamed.inputs.to(torch.complex64), beamed.cues.float()
+            mask, self.state = self.net(inputs, cues, state=self.state)
         return (mask * beamed.beam)[None]
 
 

@@ -34,11 +34,19 @@ class STFTConfig:
     """Size of an STFT: ``n_fft`` and ``hop`` in samples, ``window`` by its scipy name.
 
     A ``sqrt_`` prefix takes the square root of the (periodic) window: ``sqrt_hann``, the default.
+    ``synthesis`` shortens the latency: only that many samples, the last of each frame, are put
+    together again; None is all of them.
     """
 
     n_fft: int = 512
     hop: int = 256
     window: str = "sqrt_hann"
+    synthesis: int | None = None
+
+    @property
+    def latency(self) -> int:
+        """Samples from the newest sample that an output depends on, back to that output."""
+        return self.n_fft if self.synthesis is None else self.synthesis
 
     @property
     def n_freqs(self) -> int:
@@ -46,7 +54,7 @@ class STFTConfig:
 
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of a signal of ``n_samples`` samples."""
-        return -(-(n_samples + self.n_fft - self.hop) // self.hop)
+        return -(-(n_samples + self.latency - self.hop) // self.hop)
 
     def freqs_hz(self, sample_rate: int) -> Tensor:
         """Centre of each bin in Hz, shape ``(freqs,)``."""
@@ -60,7 +68,7 @@ class STFTState(NamedTuple):
 
 
 class ISTFTState(NamedTuple):
-    """Sum of the frames so far, where later frames still add: ``(..., n_fft - hop)``."""
+    """Sum of the frames so far, where later frames still add: ``(..., latency - hop)``."""
 
     overlap: Tensor
 
@@ -71,6 +79,9 @@ class STFT(nn.Module):
     The synthesis window is the canonical dual (Griffin & Lim 1984, eq. 6): the analysis window over
     the sum of its squares in all overlapping frames. So any window and hop work whose overlapped
     power has no hole; for the square-root Hann window at half overlap both windows are equal.
+    With a shorter synthesis the two differ (Mauler & Martin 2007, "A low delay, variable
+    resolution, perfect reconstruction spectral analysis-synthesis system for speech enhancement"):
+    the analysis window rises slowly and falls fast, and what they make together lies at its end.
 
     Args:
         config: sizes and window; 512/256 square-root Hann when left out.
@@ -85,11 +96,9 @@ class STFT(nn.Module):
     def __init__(self, config: STFTConfig | None = None) -> None:
         super().__init__()
         self.config = config or STFTConfig()
-        window = _periodic_window(self.config)
-        power = _overlapped_power(window, self.config.hop)
         # float64 here; cast to the signal's type when used
-        self.register_buffer("analysis_window", torch.from_numpy(window), persistent=False)
-        self.register_buffer("synthesis_window", torch.from_numpy(window / power), persistent=False)
+        for name, window in zip(("analysis", "synthesis"), _windows(self.config), strict=True):
+            self.register_buffer(f"{name}_window", torch.from_numpy(window), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spectrum ``(..., freqs, frames)`` of ``x (..., samples)``, float32 or float64.
@@ -132,9 +141,7 @@ class STFT(nn.Module):
             ValueError: ``X`` has the wrong number of freqs, or ``length`` is more than it holds.
         """
         n_held = X.shape[-1] * self.config.hop
-        length = (
-            max(0, n_held - (self.config.n_fft - self.config.hop)) if length is None else length
-        )
+        length = max(0, n_held - self.delay) if length is None else length
         if length > n_held:
             raise ValueError(f"expected a length of at most {n_held} samples, found {length}")
         x, state = self.inverse_step(X)
@@ -150,28 +157,28 @@ class STFT(nn.Module):
             raise ValueError(
                 f"expected X of shape (..., {self.config.n_freqs}, frames), found {tuple(X.shape)}"
             )
-        n_fft, hop = self.config.n_fft, self.config.hop
+        n, hop = self.config.latency, self.config.hop
         n_frames = X.shape[-1]
         if state is None:
             state = ISTFTState(X.real.new_zeros(*X.shape[:-2], self.delay))
         if n_frames == 0:
             return state.overlap[..., :0], state
-        frames = torch.fft.irfft(X.transpose(-1, -2), n=n_fft)
+        frames = torch.fft.irfft(X.transpose(-1, -2), n=self.config.n_fft)[..., -n:]
         frames = frames * self.synthesis_window.to(frames.dtype)
-        n_parts = -(-n_fft // hop)
-        parts = nn.functional.pad(frames, (0, n_parts * hop - n_fft)).unflatten(-1, (n_parts, hop))
+        n_parts = -(-n // hop)
+        parts = nn.functional.pad(frames, (0, n_parts * hop - n)).unflatten(-1, (n_parts, hop))
         # part p of frame t belongs at hop t + p: one shifted addition a part
         x = frames.new_zeros(*X.shape[:-2], n_frames + n_parts - 1, hop)
         for part in range(n_parts):
             x[..., part : part + n_frames, :] += parts[..., part, :]
-        x = x.flatten(-2)[..., : n_frames * hop + n_fft - hop]
+        x = x.flatten(-2)[..., : n_frames * hop + self.delay]
         x[..., : self.delay] += state.overlap
         return x[..., : n_frames * hop], ISTFTState(x[..., n_frames * hop :].clone())
 
     @property
     def delay(self) -> int:
         """Samples by which the output of `inverse_step` lags the input of `step`."""
-        return self.config.n_fft - self.config.hop
+        return self.config.latency - self.config.hop
 
 
 class STFTStream:
@@ -237,29 +244,48 @@ def griffin_lim(
     return stft.inverse(X, length)
 
 
-def _periodic_window(config: STFTConfig) -> np.ndarray:
-    if not 1 <= config.hop <= config.n_fft:
+def _windows(config: STFTConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Analysis ``(n_fft,)`` and synthesis ``(latency,)``, whose product overlap-adds to one."""
+    n_fft, hop, n = config.n_fft, config.hop, config.latency
+    if not 1 <= hop <= n <= n_fft:
         raise ValueError(
-            f"expected 1 <= hop <= n_fft, found hop {config.hop}, n_fft {config.n_fft}"
+            f"expected 1 <= hop <= synthesis <= n_fft, found hop {hop}, {n} and {n_fft} samples"
         )
-    if config.n_fft % 2:
-        raise ValueError(f"expected an even n_fft, found {config.n_fft}")
-    name = config.window.removeprefix("sqrt_")
+    if n_fft % 2 or n % 2:
+        raise ValueError(f"expected an even n_fft and synthesis, found {n_fft} and {n}")
+    rise = _periodic_window(config.window, 2 * n_fft - n)[: n_fft - n // 2]
+    analysis = np.concatenate([rise, _periodic_window(config.window, n)[n // 2 :]])
+    end = analysis[-n:]
+    product = end**2 if n == n_fft else _faded(config)
+    product /= _overlapped_sum(product, hop)
+    return analysis, np.divide(product, end, out=np.zeros(n), where=end != 0)
+
+
+def _faded(config: STFTConfig) -> np.ndarray:
+    """One, faded in and out over what a frame shares with its neighbours, at most half of it."""
+    n = config.latency
+    n_fade = min(n // 2, n - config.hop)
+    fade = _periodic_window(config.window, 2 * n_fade) ** 2 if n_fade else np.ones(0)
+    return np.concatenate([fade[:n_fade], np.ones(n - 2 * n_fade), fade[n_fade:]])
+
+
+def _periodic_window(window: str, n: int) -> np.ndarray:
+    name = window.removeprefix("sqrt_")
     try:
-        window = get_window(name, config.n_fft, fftbins=True)
+        values = get_window(name, n, fftbins=True)
     except ValueError as error:
-        raise ValueError(f"expected a window that scipy knows, found {config.window!r}") from error
-    return np.sqrt(np.maximum(window, 0)) if name != config.window else window
+        raise ValueError(f"expected a window that scipy knows, found {window!r}") from error
+    return np.sqrt(np.maximum(values, 0)) if name != window else values
 
 
-def _overlapped_power(window: np.ndarray, hop: int) -> np.ndarray:
-    """Sum of the squares of all windows over each sample of one window, shape ``(n_fft,)``."""
-    n_parts = -(-len(window) // hop)
-    squares = np.pad(window**2, (0, n_parts * hop - len(window))).reshape(n_parts, hop)
-    power = squares.sum(axis=0)
-    if power.min() < _HOLE * power.max():
+def _overlapped_sum(product: np.ndarray, hop: int) -> np.ndarray:
+    """Sum of all shifted copies over each sample of one, shape ``(n,)``."""
+    n_parts = -(-len(product) // hop)
+    parts = np.pad(product, (0, n_parts * hop - len(product))).reshape(n_parts, hop)
+    total = parts.sum(axis=0)
+    if total.min() < _HOLE * total.max():
         raise ValueError(
-            f"expected a window and hop that overlap-add; with n_fft {len(window)} and hop {hop} "
-            f"the windows leave sample {int(power.argmin())} of every hop without power"
+            f"expected a window and hop that overlap-add; at {len(product)} samples and hop {hop} "
+            f"the windows leave sample {int(total.argmin())} of every hop without power"
         )
-    return np.tile(power, n_parts)[: len(window)]
+    return np.tile(total, n_parts)[: len(product)]

@@ -1,6 +1,7 @@
 """What a causal `Stream` remembers, as tensors by name, and back.
 
-The states of layers are nested named tuples; ``None`` is a fresh start and has no name.
+The states of layers are nested named tuples; ``None`` is a fresh start and has no name. Complex
+tensors are pairs of real ones, since safetensors files hold no complex128.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def _places(stream: Stream) -> dict[str, tuple[Any, str, Any]]:
 
 
 def _flatten(name: str, value: Any, into: State) -> None:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.is_complex():
+        into[f"{name}.pairs"] = torch.view_as_real(value.detach().resolve_conj()).clone()
+    elif isinstance(value, Tensor):
         into[name] = value.detach().clone().contiguous()
     elif isinstance(value, int):
         into[name] = torch.tensor(value)
@@ -86,7 +89,8 @@ def _build(name: str, kind: Any, left: State) -> Any:
     if kind is int:
         return int(left.pop(name))
     if kind is Tensor:
-        return left.pop(name, None)
+        pairs = left.pop(f"{name}.pairs", None)
+        return left.pop(name, None) if pairs is None else torch.view_as_complex(pairs)
     if not any(key.startswith(f"{name}.") for key in left):
         return () if get_origin(kind) is tuple else None
     if get_origin(kind) is tuple:

@@ -18,6 +18,8 @@ CONFIGS = [
     STFTConfig(512, 128, "hann"),
     STFTConfig(320, 160, "sqrt_hann"),
     STFTConfig(64, 64, "boxcar"),
+    STFTConfig(512, 256, synthesis=320),
+    STFTConfig(512, 160, synthesis=320),
 ]
 
 

@@ -1,5 +1,5 @@
 // Live beams: recursive covariances (multichannel/spatial.py) and what a beam aims at
-// (multichannel/aim.py), frame by frame.
+// (multichannel/aim.py), frame by frame, eight bins at a time, in double precision throughout.
 #pragma once
 #include "frame_gtcrn.h"
 #include "mvdr.h"
@@ -8,104 +8,97 @@
 
 namespace clearbeam {
 
-constexpr float TINY_POWER = 1e-20f;  // as in frontend.py
+using Exact = SpectrumOf<double>;
 
-inline float power(const Spectrum& X, int f) { return X.re[f] * X.re[f] + X.im[f] * X.im[f]; }
+constexpr double TINY_POWER = 1e-20;  // as in frontend.py
+
+inline double power(const Exact& X, int f) { return X.re[f] * X.re[f] + X.im[f] * X.im[f]; }
 
 // Speech presence: the share of the power in X that S explains.
-inline void fill_presence(const Spectrum* S, const Spectrum* const* X, int n, float* presence) {
-  float speech[ROW] = {}, rest[ROW] = {};
+inline void fill_presence(const Exact* S, const Exact* const* X, int n, double* presence) {
+  double speech[ROW] = {}, rest[ROW] = {};
   for (int i = 0; i < n; ++i)
     for (int f = 0; f < ROW; ++f) {
-      const float re = X[i]->re[f] - S[i].re[f], im = X[i]->im[f] - S[i].im[f];
+      const double re = X[i]->re[f] - S[i].re[f], im = X[i]->im[f] - S[i].im[f];
       speech[f] += power(S[i], f);
       rest[f] += re * re + im * im;
     }
   for (int f = 0; f < ROW; ++f) presence[f] = speech[f] / (speech[f] + rest[f] + TINY_POWER);
 }
 
+inline Complex bins(const Exact& X, int f) { return {load(&X.re[f]), load(&X.im[f])}; }
+
+// x x^H
+inline void fill_products(const Complex* x, int n, Complex* products) {
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j <= i; ++j)
+      products[pair(i, j)] = {x[i].re * x[j].re + x[i].im * x[j].im,
+                              x[i].im * x[j].re - x[i].re * x[j].im};
+}
+
 // Exponentially forgetting sums of x x^H, a weight a bin.
 class Covariance {
  public:
-  Covariance(int n_channels, float forgetting_)
-      : n(n_channels), forgetting(forgetting_), re(pair(n, 0) * ROW), im(re), weight(ROW),
-        inverse(ROW) {}
+  Covariance(int n_channels, double forgetting_)
+      : n_pairs(pair(n_channels, 0)), forgetting(forgetting_), total(ROW / DOUBLES * n_pairs),
+        weight(ROW) {}
 
-  void add(const Spectrum* X, const float* mask) {
-    for (int f = 0; f < ROW; ++f) weight[f] = forgetting * weight[f] + mask[f];
-    for (int i = 0; i < n; ++i)
-      for (int j = 0; j <= i; ++j) {
-        float *r = &re[pair(i, j) * ROW], *m = &im[pair(i, j) * ROW];
-        const Spectrum &a = X[i], &b = X[j];
-        for (int f = 0; f < ROW; ++f) {
-          r[f] = forgetting * r[f] + mask[f] * (a.re[f] * b.re[f] + a.im[f] * b.im[f]);
-          m[f] = forgetting * m[f] + mask[f] * (a.im[f] * b.re[f] - a.re[f] * b.im[f]);
-        }
-      }
-    for (int f = 0; f < ROW; ++f)
-      if (weight[f] > 0 && weight[f] < HELD) hold(f);
-    for (int f = 0; f < ROW; ++f) inverse[f] = 1.0f / (weight[f] > FLT_MIN ? weight[f] : FLT_MIN);
-  }
-
-  // The mean in eight bins from f on, of pair (i, j).
-  Complex mean(int at, int f) const {
-    const D scale = load_double(&inverse[f]);
-    return {load_double(&re[at * ROW + f]) * scale, load_double(&im[at * ROW + f]) * scale};
+  // Adds products in eight bins from f on, and says the means there.
+  void add(const Complex* products, D mask, int f, Complex* means) {
+    D sum = forgetting * load(&weight[f]) + mask;
+    const D inverse = 1.0 / (sum > DBL_MIN ? sum : splat(DBL_MIN));
+    const M faded = (sum > 0.0) & (sum < HELD);  // keeps the mean but not the decay
+    const D kept = faded ? HELD / sum : splat(1.0);
+    store(&weight[f], sum * kept);
+    Complex* sums = &total[f / DOUBLES * n_pairs];
+    for (int at = 0; at < n_pairs; ++at) {
+      const D re = forgetting * sums[at].re + mask * products[at].re;
+      const D im = forgetting * sums[at].im + mask * products[at].im;
+      means[at] = {re * inverse, im * inverse};
+      sums[at] = {re * kept, im * kept};
+    }
   }
 
   template <class Visit>
   void visit_state(const Visit& visit) {
-    visit(re.data(), re.size());
-    visit(im.data(), im.size());
+    visit(total.data(), total.size());
     visit(weight.data(), weight.size());
   }
 
  private:
-  static constexpr float HELD = 1e-10f;  // as in spatial.py
-  int n;
-  float forgetting;
-  std::vector<float> re, im, weight, inverse;
-
-  // Keep the mean but not the decay of what has faded.
-  void hold(int f) {
-    const float scale = HELD / weight[f];
-    weight[f] = HELD;
-    for (int at = 0; at < pair(n, 0); ++at) {
-      re[at * ROW + f] *= scale;
-      im[at * ROW + f] *= scale;
-    }
-  }
+  static constexpr double HELD = 1e-10;  // as in spatial.py
+  int n_pairs;
+  double forgetting;
+  std::vector<Complex> total;  // (eight bins, pairs)
+  std::vector<double> weight;
 };
 
-inline void fill_beam(const Complex* w, const Spectrum* X, int n, int f, Spectrum& beam) {
+inline void fill_beam(const Complex* w, const Complex* x, int n, int f, Exact& beam) {
   D re{}, im{};
   for (int m = 0; m < n; ++m) {  // conj(w) x
-    const D x_re = load_double(&X[m].re[f]), x_im = load_double(&X[m].im[f]);
-    re += w[m].re * x_re + w[m].im * x_im;
-    im += w[m].re * x_im - w[m].im * x_re;
+    re += w[m].re * x[m].re + w[m].im * x[m].im;
+    im += w[m].re * x[m].im - w[m].im * x[m].re;
   }
-  store_float(&beam.re[f], re);
-  store_float(&beam.im[f], im);
+  store(&beam.re[f], re);
+  store(&beam.im[f], im);
 }
 
 // Souden's MVDR from the presence of speech.
 class PresenceBeam {
  public:
-  PresenceBeam(int n_mics, float speech_forgetting, float noise_forgetting, double loading_)
+  PresenceBeam(int n_mics, double speech_forgetting, double noise_forgetting, double loading_)
       : n(n_mics), loading(loading_), speech(n, speech_forgetting), noise(n, noise_forgetting) {}
 
-  void step(const Spectrum* X, const float* presence, int reference_mic, Spectrum& beam) {
-    float absence[ROW];
-    for (int f = 0; f < ROW; ++f) absence[f] = 1.0f - presence[f];
-    speech.add(X, presence);
-    noise.add(X, absence);
-    for (int f = 0; f < N_FREQS; f += 8) {
-      for (int at = 0; at < pair(n, 0); ++at) {
-        mvdr.speech[at] = speech.mean(at, f);
-        mvdr.noise[at] = noise.mean(at, f);
-      }
+  void step(const Exact* X, const double* presence, int reference_mic, Exact& beam) {
+    Complex x[MAX_MICS], products[MAX_PAIRS];
+    for (int f = 0; f < N_FREQS; f += DOUBLES) {
+      for (int m = 0; m < n; ++m) x[m] = bins(X[m], f);
+      fill_products(x, n, products);
+      const D mask = load(&presence[f]);
+      speech.add(products, mask, f, mvdr.speech);
+      noise.add(products, 1.0 - mask, f, mvdr.noise);
       mvdr.solve(n, reference_mic, loading);
-      fill_beam(mvdr.w, X, n, f, beam);
+      fill_beam(mvdr.w, x, n, f, beam);
     }
   }
 
@@ -125,35 +118,22 @@ class PresenceBeam {
 // MVDR towards an estimate of the talker.
 class EstimateBeam {
  public:
-  EstimateBeam(int n_mics, float forgetting, double loading_)
-      : n(n_mics), loading(loading_), covariance(n + 1, forgetting), channels(n + 1),
-        ones(ROW, 1.0f) {}
+  EstimateBeam(int n_mics, double forgetting, double loading_)
+      : n(n_mics), loading(loading_), covariance(n + 1, forgetting) {}
 
-  void step(const Spectrum* X, const Spectrum& S, int reference_mic, Spectrum& beam) {
-    fill_channels(X, S);
-    covariance.add(channels.data(), ones.data());
+  void step(const Exact* X, const Exact& S, int reference_mic, Exact& beam) {
+    Complex x[MAX_MICS], even[MAX_MICS + 1], products[pair(MAX_MICS + 1, 0)];
     n_frames += 1;
-    const double unexplained = std::min(1.0, UNEXPLAINED + 1.0 / n_frames);
-    const double few = n / double(n_frames);
-    for (int f = 0; f < N_FREQS; f += 8) {
-      Complex cross[MAX_MICS];
-      const D talker = covariance.mean(pair(n, n), f).re;
-      for (int i = 0; i < n; ++i) {
-        cross[i] = covariance.mean(pair(n, i), f);  // the estimate's row: conj of its column
-        cross[i].im = -cross[i].im;
-      }
-      const D scale = 1.0 / (talker > TINY ? talker : splat(TINY));
-      for (int i = 0; i < n; ++i)
-        for (int j = 0; j <= i; ++j) {
-          const int at = pair(i, j);
-          const Complex &a = cross[i], &b = cross[j], all = covariance.mean(at, f);
-          const D re = (a.re * b.re + a.im * b.im) * scale;
-          const D im = (a.im * b.re - a.re * b.im) * scale;
-          mvdr.speech[at] = {re, im};
-          mvdr.noise[at] = {all.re - (1 - unexplained) * re, all.im - (1 - unexplained) * im};
-        }
-      mvdr.solve(n, reference_mic, loading + RELATIVE_LOADING + few * few * few);
-      fill_beam(mvdr.w, X, n, f, beam);
+    const double few = n / n_frames;
+    const double loaded = loading + RELATIVE_LOADING + few * few * few;
+    for (int f = 0; f < N_FREQS; f += DOUBLES) {
+      for (int m = 0; m < n; ++m) x[m] = bins(X[m], f);
+      fill_evened(x, bins(S, f), even);
+      fill_products(even, n + 1, products);
+      covariance.add(products, splat(1.0), f, products);
+      fill_statistics(products);
+      mvdr.solve(n, reference_mic, loaded);
+      fill_beam(mvdr.w, x, n, f, beam);
     }
   }
 
@@ -168,24 +148,40 @@ class EstimateBeam {
   int n;
   double loading;
   Covariance covariance;
-  std::vector<Spectrum> channels;
-  std::vector<float> ones;
-  float n_frames = 0;  // exact up to 74 hours, and by then it no longer matters
+  double n_frames = 0;
   Mvdr mvdr;
 
   // Mics and estimate over the square root of the mics' magnitude: `evened` in aim.py.
-  void fill_channels(const Spectrum* X, const Spectrum& S) {
-    float scale[ROW] = {};
-    for (int m = 0; m < n; ++m)
-      for (int f = 0; f < ROW; ++f) scale[f] += power(X[m], f) / n;
-    for (int f = 0; f < ROW; ++f)
-      scale[f] = scale[f] > 1e-30f ? 1.0f / std::sqrt(std::sqrt(scale[f])) : 0.0f;
+  void fill_evened(const Complex* x, const Complex& s, Complex* even) const {
+    D mean{};
+    for (int m = 0; m < n; ++m) mean += x[m].re * x[m].re + x[m].im * x[m].im;
+    double scale[DOUBLES];
+    for (int i = 0; i < DOUBLES; ++i) {
+      const double one = mean[i] / n;
+      scale[i] = one > TINY ? 1.0 / std::sqrt(std::sqrt(one)) : 0.0;
+    }
+    const D by = load(scale);
     for (int m = 0; m <= n; ++m) {
-      const Spectrum& from = m < n ? X[m] : S;
-      for (int f = 0; f < ROW; ++f) {
-        channels[m].re[f] = from.re[f] * scale[f];
-        channels[m].im[f] = from.im[f] * scale[f];
-      }
+      const Complex& from = m < n ? x[m] : s;
+      even[m] = {from.re * by, from.im * by};
+    }
+  }
+
+  // Speech of rank one and what it leaves, from the means: `mvdr_towards_estimate` in aim.py.
+  void fill_statistics(const Complex* means) {
+    const double unexplained = std::min(1.0, UNEXPLAINED + 1.0 / n_frames);
+    Complex cross[MAX_MICS];
+    for (int i = 0; i < n; ++i) {
+      const Complex& row = means[pair(n, i)];  // the estimate's row: conj of its column
+      cross[i] = {row.re, -row.im};
+    }
+    const D talker = means[pair(n, n)].re, scale = 1.0 / (talker > TINY ? talker : splat(TINY));
+    fill_products(cross, n, mvdr.speech);
+    for (int at = 0; at < pair(n, 0); ++at) {
+      Complex& speech = mvdr.speech[at];
+      speech = {speech.re * scale, speech.im * scale};
+      mvdr.noise[at] = {means[at].re - (1 - unexplained) * speech.re,
+                        means[at].im - (1 - unexplained) * speech.im};
     }
   }
 };

@@ -1,5 +1,6 @@
 // The whole live path, from samples of all mics to samples of the talker: multichannel/enhance.py,
-// passes.py and frontend.py for a causal stream. Nothing is allocated after construction.
+// passes.py and frontend.py for a causal stream. Nothing is allocated after construction. Networks
+// compute in single precision, all else in double.
 #pragma once
 #include "beams.h"
 #include "fft.h"
@@ -11,17 +12,19 @@ namespace clearbeam {
 struct Settings {
   int32_t n_mics, reference_mic, n_listened, listened[MAX_MICS];  // mics of the mask network
   int32_t beams;                                                  // 0: the mask network alone
-  float speech_forgetting, noise_forgetting, estimate_forgetting, loading;
+  int32_t hop, n_synthesis;  // samples; the synthesis window lies at the end of a frame
+  double speech_forgetting, noise_forgetting, estimate_forgetting, loading;
 };
 
 class Engine {
  public:
   uint32_t broken = 0;  // a bit for each mic that held NaN or infinity
 
-  Engine(const Settings& s, const float* windows, Gtcrn* const* nets)
-      : set(s), analysis(windows, windows + N_FFT), synthesis(windows + N_FFT, windows + 2 * N_FFT),
-        samples(s.n_mics * N_FFT), lanes(N_FFT), spectrum_re(N_FFT), spectrum_im(N_FFT),
-        X(s.n_mics), S(s.n_listened),
+  // windows: analysis (512), then synthesis (n_synthesis).
+  Engine(const Settings& s, const double* windows, Gtcrn* const* nets)
+      : set(s), analysis(windows, windows + N_FFT),
+        synthesis(windows + N_FFT, windows + N_FFT + s.n_synthesis), samples(s.n_mics * N_FFT),
+        overlap(s.n_synthesis), silence(s.n_synthesis - s.hop), X(s.n_mics), S(s.n_listened),
         first(s.n_mics, s.speech_forgetting, s.noise_forgetting, s.loading),
         second(s.n_mics, s.estimate_forgetting, s.loading) {
     for (int i = 0; i < s.n_listened; ++i) listening.emplace_back(new Gtcrn(*nets[0]));
@@ -32,18 +35,13 @@ class Engine {
   int64_t step(const float* x, int64_t n, int64_t stride, float* y) {
     int64_t ready = 0;
     for (int64_t at = 0; at < n;) {
-      const int64_t piece = std::min<int64_t>(HOP - int(filled), n - at);
+      const int piece = int(std::min<int64_t>(set.hop - filled, n - at));
       for (int m = 0; m < set.n_mics; ++m) take(m, x + m * stride + at, piece);
       at += piece;
       filled += piece;
-      if (filled < HOP) break;
-      frame();
+      if (filled < set.hop) break;
       filled = 0;
-      if (started) {
-        std::memcpy(y + ready, done, sizeof done);
-        ready += HOP;
-      }
-      started = 1;  // the first hop out is the silence before the signal
+      ready += frame(y + ready);
     }
     return ready;
   }
@@ -51,9 +49,9 @@ class Engine {
   template <class Visit>
   void visit_state(const Visit& visit) {
     visit(&filled, 1);
-    visit(&started, 1);
+    visit(&silence, 1);
     visit(samples.data(), samples.size());
-    visit(overlap, HOP);
+    visit(overlap.data(), overlap.size());
     for (auto* nets : {&listening, &cleaning})
       for (auto& net : *nets) net->visit_state(visit);
     if (set.beams > 0) first.visit_state(visit);
@@ -62,68 +60,90 @@ class Engine {
 
  private:
   Settings set;
-  std::vector<float> analysis, synthesis, samples;  // samples (mics, 512)
-  std::vector<V> lanes, spectrum_re, spectrum_im;
-  std::vector<Spectrum> X, S;
+  std::vector<double> analysis, synthesis;
+  std::vector<float> samples;   // (mics, 512)
+  std::vector<double> overlap;  // of the frames so far, from the next sample out on
+  int32_t filled = 0, silence;  // samples of the next hop; zeros before the signal, still to come
+  std::vector<Exact> X, S;
   std::vector<std::unique_ptr<Gtcrn>> listening, cleaning;
   PresenceBeam first;
   EstimateBeam second;
-  Fft<V> fft;
-  Fft<float> back;
-  Spectrum mask, beam, rest, estimate;
-  alignas(64) float presence[ROW], gain[ROW];
-  float overlap[HOP] = {}, done[HOP], filled = 0, started = 0;
+  Fft<D> fft;
+  Fft<double> back;
+  D lanes[N_FFT] = {}, spectrum_re[N_HALF + 1], spectrum_im[N_HALF + 1];
+  Exact beam, rest, estimate;
+  Spectrum mask, seen[4];
+  double presence[ROW], gain[ROW];
 
-  void take(int mic, const float* x, int64_t n) {
-    float* to = &samples[mic * N_FFT + HOP + int(filled)];
-    for (int64_t i = 0; i < n; ++i) {
+  void take(int mic, const float* x, int n) {
+    float* to = &samples[mic * N_FFT + N_FFT - set.hop + filled];
+    for (int i = 0; i < n; ++i) {
       const bool finite = x[i] - x[i] == 0;
       to[i] = finite ? x[i] : 0.0f;
       if (!finite) broken |= 1u << mic;
     }
   }
 
-  void frame() {
+  int frame(float* y) {
     analyse();
+    const Spectrum* input = &seen[0];
     for (int i = 0; i < set.n_listened; ++i) {
-      const Spectrum* input = &X[set.listened[i]];
+      const Exact& heard = X[set.listened[i]];
+      show(heard, seen[0]);
       listening[i]->step(&input, nullptr, mask);
-      multiply(mask, *input, S[i]);
+      multiply(mask, heard, S[i]);
     }
     if (set.beams > 0) aim_at_presence();
     if (set.beams > 1) aim_at_estimate();
-    synthesise(set.beams > 0 ? estimate : S[0]);
+    return synthesise(set.beams > 0 ? estimate : S[0], y);
   }
 
   void analyse() {
-    std::fill(lanes.begin(), lanes.end(), V{});
-    float* flat = reinterpret_cast<float*>(lanes.data());
+    double* flat = reinterpret_cast<double*>(lanes);
     for (int m = 0; m < set.n_mics; ++m) {
       float* x = &samples[m * N_FFT];
-      for (int i = 0; i < N_FFT; ++i) flat[i * LANES + m] = x[i] * analysis[i];
-      std::memmove(x, x + HOP, HOP * sizeof(float));
+      const int lane = m % DOUBLES;
+      for (int i = 0; i < N_FFT; ++i) flat[i * DOUBLES + lane] = x[i] * analysis[i];
+      std::memmove(x, x + set.hop, (N_FFT - set.hop) * sizeof(float));
+      if (lane == DOUBLES - 1 || m == set.n_mics - 1) transform(m - lane, m + 1);
     }
-    fft.forward(lanes.data(), spectrum_re.data(), spectrum_im.data());
-    for (int m = 0; m < set.n_mics; ++m)
+  }
+
+  // The spectra of some mics from their lanes.
+  void transform(int begin, int end) {
+    fft.forward(lanes, spectrum_re, spectrum_im);
+    for (int m = begin; m < end; ++m)
       for (int f = 0; f < N_FREQS; ++f) {
-        X[m].re[f] = floats(spectrum_re.data())[f * LANES + m];
-        X[m].im[f] = floats(spectrum_im.data())[f * LANES + m];
+        X[m].re[f] = spectrum_re[f][m - begin];
+        X[m].im[f] = spectrum_im[f][m - begin];
       }
   }
 
-  void synthesise(const Spectrum& Y) {
-    float y[N_FFT];
-    back.inverse(Y.re, Y.im, y);
-    for (int i = 0; i < HOP; ++i) {
-      done[i] = overlap[i] + y[i] * synthesis[i];
-      overlap[i] = y[HOP + i] * synthesis[HOP + i];
+  int synthesise(const Exact& Y, float* y) {
+    double frame[N_FFT];
+    back.inverse(Y.re, Y.im, frame);
+    const double* late = frame + N_FFT - set.n_synthesis;
+    for (int i = 0; i < set.n_synthesis; ++i) overlap[i] += late[i] * synthesis[i];
+    const int skipped = std::min(silence, set.hop), kept = set.n_synthesis - set.hop;
+    silence -= skipped;
+    for (int i = skipped; i < set.hop; ++i) y[i - skipped] = float(overlap[i]);
+    std::memmove(overlap.data(), overlap.data() + set.hop, kept * sizeof(double));
+    std::fill(overlap.begin() + kept, overlap.end(), 0.0);
+    return set.hop - skipped;
+  }
+
+  static void show(const Exact& X, Spectrum& to) {
+    for (int f = 0; f < ROW; ++f) {
+      to.re[f] = float(X.re[f]);
+      to.im[f] = float(X.im[f]);
     }
   }
 
-  static void multiply(const Spectrum& a, const Spectrum& b, Spectrum& y) {
+  static void multiply(const Spectrum& mask, const Exact& X, Exact& y) {
     for (int f = 0; f < ROW; ++f) {
-      y.re[f] = a.re[f] * b.re[f] - a.im[f] * b.im[f];
-      y.im[f] = a.re[f] * b.im[f] + a.im[f] * b.re[f];
+      const double re = mask.re[f], im = mask.im[f];
+      y.re[f] = re * X.re[f] - im * X.im[f];
+      y.im[f] = re * X.im[f] + im * X.re[f];
     }
   }
 
@@ -141,7 +161,7 @@ class Engine {
   }
 
   void aim_at_presence() {
-    const Spectrum* heard[MAX_MICS];
+    const Exact* heard[MAX_MICS];
     for (int i = 0; i < set.n_listened; ++i) heard[i] = &X[set.listened[i]];
     fill_presence(S.data(), heard, set.n_listened, presence);
     const int reference_mic = living_mic();
@@ -151,24 +171,29 @@ class Engine {
 
   void aim_at_estimate() {
     const int reference_mic = living_mic();
-    const Spectrum* heard = &X[reference_mic];
+    const Exact* heard = &X[reference_mic];
     fill_presence(&estimate, &heard, 1, presence);
     second.step(X.data(), estimate, reference_mic, beam);
     clean(*cleaning[1], *heard, true);
   }
 
   // The next estimate from the beam; a network of one input sees the beam alone.
-  void clean(Gtcrn& net, const Spectrum& reference, bool with_estimate) {
+  void clean(Gtcrn& net, const Exact& reference, bool with_estimate) {
     for (int f = 0; f < ROW; ++f) {
-      float mean = 0;
-      for (const Spectrum& x : X) mean += power(x, f);
-      gain[f] = std::min(1.0f, std::sqrt(power(beam, f) / (mean / X.size() + TINY_POWER)));
+      double mean = 0;
+      for (const Exact& x : X) mean += power(x, f);
+      gain[f] = std::min(1.0, std::sqrt(power(beam, f) / (mean / X.size() + TINY_POWER)));
       rest.re[f] = reference.re[f] - beam.re[f];
       rest.im[f] = reference.im[f] - beam.im[f];
     }
-    const Spectrum* inputs[4] = {&beam, &reference, with_estimate ? &estimate : &rest, &rest};
-    const float* cues[2] = {presence, gain};
-    net.step(inputs, cues, mask);
+    const Exact* inputs[4] = {&beam, &reference, with_estimate ? &estimate : &rest, &rest};
+    const Spectrum* spectra[4] = {&seen[0], &seen[1], &seen[2], &seen[3]};
+    for (int i = 0; i < 4; ++i) show(*inputs[i], seen[i]);
+    float maps[2][ROW];
+    std::copy(presence, presence + ROW, maps[0]);
+    std::copy(gain, gain + ROW, maps[1]);
+    const float* cues[2] = {maps[0], maps[1]};
+    net.step(spectra, cues, mask);
     multiply(mask, beam, estimate);
   }
 };

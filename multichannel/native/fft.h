@@ -1,4 +1,5 @@
-// The real FFT of 512 samples and its inverse, of many signals at once: one to a lane.
+// The real FFT of 512 samples and its inverse, of many signals at once: one to a lane. In double
+// precision, because a beam of mics that nearly agree is a small difference of large numbers.
 #pragma once
 #include "vectors.h"
 
@@ -6,14 +7,14 @@
 
 namespace clearbeam {
 
-constexpr int N_FFT = 512, HOP = 256, N_HALF = N_FFT / 2;
+constexpr int N_FFT = 512, N_HALF = N_FFT / 2;
 
 struct Twiddles {
-  float re[N_FFT], im[N_FFT];  // e^(-2 pi i k / 512)
+  double re[N_FFT], im[N_FFT];  // e^(-2 pi i k / 512)
   Twiddles() {
     for (int k = 0; k < N_FFT; ++k) {
-      re[k] = float(std::cos(2 * M_PI * k / N_FFT));
-      im[k] = float(-std::sin(2 * M_PI * k / N_FFT));
+      re[k] = std::cos(2 * M_PI * k / N_FFT);
+      im[k] = -std::sin(2 * M_PI * k / N_FFT);
     }
   }
 };
@@ -22,7 +23,7 @@ inline const Twiddles& twiddles() {
   return table;
 }
 
-// T: float or V. Two real samples are one complex value, so half the length does (Sorensen et al.
+// T: double or D. Two real samples are one complex value, so half the length does (Sorensen et al.
 // 1987); Stockham's order needs no bit reversal.
 template <class T>
 class Fft {
@@ -37,8 +38,8 @@ class Fft {
     const Twiddles& w = twiddles();
     for (int k = 0; k <= N_HALF; ++k) {
       const int p = k % N_HALF, q = (N_HALF - k) % N_HALF;
-      const T even_re = (a_re[p] + a_re[q]) * 0.5f, even_im = (a_im[p] - a_im[q]) * 0.5f;
-      const T odd_re = (a_im[p] + a_im[q]) * 0.5f, odd_im = (a_re[q] - a_re[p]) * 0.5f;
+      const T even_re = (a_re[p] + a_re[q]) * 0.5, even_im = (a_im[p] - a_im[q]) * 0.5;
+      const T odd_re = (a_im[p] + a_im[q]) * 0.5, odd_im = (a_re[q] - a_re[p]) * 0.5;
       re[k] = even_re + w.re[k] * odd_re - w.im[k] * odd_im;
       im[k] = even_im + w.re[k] * odd_im + w.im[k] * odd_re;
     }
@@ -59,8 +60,8 @@ class Fft {
     }
     transform();
     for (int n = 0; n < N_HALF; ++n) {
-      x[2 * n] = a_re[n] * (1.0f / N_FFT);
-      x[2 * n + 1] = a_im[n] * (-1.0f / N_FFT);
+      x[2 * n] = a_re[n] * (1.0 / N_FFT);
+      x[2 * n + 1] = a_im[n] * (-1.0 / N_FFT);
     }
   }
 
@@ -79,9 +80,9 @@ class Fft {
     const int quarter = n / 4;
     for (int p = 0; p < quarter; ++p) {
       const int turn = 2 * p * stride;  // of 512
-      const float w1r = w.re[turn], w1i = w.im[turn];
-      const float w2r = w.re[2 * turn], w2i = w.im[2 * turn];
-      const float w3r = w.re[3 * turn % N_FFT], w3i = w.im[3 * turn % N_FFT];
+      const double w1r = w.re[turn], w1i = w.im[turn];
+      const double w2r = w.re[2 * turn], w2i = w.im[2 * turn];
+      const double w3r = w.re[3 * turn % N_FFT], w3i = w.im[3 * turn % N_FFT];
       for (int q = 0; q < stride; ++q) {
         const int i0 = q + stride * p, step = stride * quarter;
         const int i1 = i0 + step, i2 = i1 + step, i3 = i2 + step;
@@ -99,7 +100,7 @@ class Fft {
     }
   }
 
-  static void rotate(T re, T im, float w_re, float w_im, T& y_re, T& y_im) {
+  static void rotate(T re, T im, double w_re, double w_im, T& y_re, T& y_im) {
     y_re = re * w_re - im * w_im;
     y_im = re * w_im + im * w_re;
   }

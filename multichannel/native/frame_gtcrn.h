@@ -7,9 +7,11 @@ namespace clearbeam {
 
 constexpr int ROW = 272;  // bins of a spectrum, padded to whole vectors
 
-struct Spectrum {
-  alignas(64) float re[ROW] = {}, im[ROW] = {};
+template <class T>
+struct SpectrumOf {
+  alignas(64) T re[ROW] = {}, im[ROW] = {};
 };
+using Spectrum = SpectrumOf<float>;  // what networks see
 
 struct Shape {
   int n_spectra, n_magnitudes, n_cues, normalise, width, inner;

@@ -58,9 +58,9 @@ void gtcrn_run(Gtcrn* net, const std::complex<float>* X, const int64_t* X_stride
   }
 }
 
-// windows: analysis, then synthesis, 512 each; nets: the mask network, then one for each beam. All
-// are copied.
-Engine* live_new(const Settings* settings, const float* windows, Gtcrn* const* nets) {
+// windows: analysis (512), then synthesis; nets: the mask network, then one for each beam. All are
+// copied.
+Engine* live_new(const Settings* settings, const double* windows, Gtcrn* const* nets) {
   return new Engine(*settings, windows, nets);
 }
 void live_delete(Engine* engine) { delete engine; }
@@ -72,13 +72,14 @@ int64_t live_step(Engine* engine, const float* x, int64_t n, int64_t stride, flo
 
 uint32_t live_broken(const Engine* engine) { return engine->broken; }
 
-// How many floats the state has; `get` copies it out, `set` in, both may be null.
-int64_t live_state(Engine* engine, float* get, const float* set) {
+// How many bytes the state has; `get` copies it out, `set` in, both may be null.
+int64_t live_state(Engine* engine, char* get, const char* set) {
   int64_t n = 0;
-  engine->visit_state([&](float* values, int64_t count) {
-    if (get) std::memcpy(get + n, values, count * sizeof(float));
-    if (set) std::memcpy(values, set + n, count * sizeof(float));
-    n += count;
+  engine->visit_state([&](auto* values, int64_t count) {
+    const int64_t size = count * int64_t(sizeof *values);
+    if (get) std::memcpy(get + n, values, size);
+    if (set) std::memcpy(static_cast<void*>(values), set + n, size);
+    n += size;
   });
   return n;
 }

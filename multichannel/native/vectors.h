@@ -7,12 +7,11 @@
 
 namespace clearbeam {
 
-constexpr int LANES = 16;
+constexpr int LANES = 16, DOUBLES = 8;
 typedef float V __attribute__((vector_size(64)));
 typedef int32_t I __attribute__((vector_size(64)));
 typedef double D __attribute__((vector_size(64)));
 typedef int64_t M __attribute__((vector_size(64)));  // what comparing two D gives
-typedef float Half __attribute__((vector_size(32), aligned(4)));
 
 inline V splat(float x) { return V{} + x; }
 inline D splat(double x) { return D{} + x; }
@@ -24,15 +23,12 @@ inline V load(const float* p) {
   return v;
 }
 inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
-inline D load_double(const float* p) {
-  Half h;
-  std::memcpy(&h, p, sizeof h);
-  return __builtin_convertvector(h, D);
+inline D load(const double* p) {
+  D v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
 }
-inline void store_float(float* p, D v) {
-  const Half h = __builtin_convertvector(v, Half);
-  std::memcpy(p, &h, sizeof h);
-}
+inline void store(double* p, D v) { std::memcpy(p, &v, sizeof v); }
 inline float sum(V v) {
   float s = 0;
   for (int l = 0; l < LANES; ++l) s += v[l];
