@@ -1,0 +1,147 @@
+"""Spatial mixture model: which talker a bin belongs to, told by how the mics hear it.
+
+Every class (a talker, the noise) has in every frequency a complex angular central Gaussian
+distribution of the directions of the mics' vectors (Ito, Araki & Nakatani 2016, "Complex angular
+central Gaussian mixture model for directional statistics in mask-based microphone array signal
+processing"). Levels play no part.
+
+Axes: spectrum ``X (mics, freqs, frames)``, masks and posteriors ``(classes, freqs, frames)``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from multichannel.loading import load_diagonal
+from multichannel.spatial import finite_or_zero
+
+Prior = Literal["masks", "frequency", "time"]
+
+_TINY = 1e-20
+# Loads a class's matrix, relative to its trace: how sure a bin may be of its class.
+_LOADING = 1e-3
+# Bytes of features whose EM runs to its end before the next frequencies are looked at.
+_BLOCK_BYTES = 4 << 20
+
+
+def spatial_posteriors(
+    X: Tensor,
+    masks: Tensor,
+    n_iterations: int = 5,
+    prior: Prior = "frequency",
+    strength: float = 1.0,
+) -> Tensor:
+    """Posteriors of the classes after expectation maximisation that begins with ``masks``.
+
+    Ito et al. 2016, eqs. 11-14. The first M step takes the masks for posteriors, so classes are the
+    same in every frequency and no permutation has to be found.
+
+    Args:
+        X: spectrum ``(mics, freqs, frames)``; values that are not finite count as zero.
+        masks: ``(classes, freqs, frames)``, not negative; need not add up to one.
+        n_iterations: of EM; 0 returns the masks, made to add up to one.
+        prior: of a class in a bin before the mics are asked: its mask (``masks``), its share of the
+            frames of the frequency, or its share of the freqs of the frame.
+        strength: exponent of the likelihood, 1 as published; less trusts the prior more.
+
+    Returns:
+        Posteriors ``(classes, freqs, frames)`` that add up to one. A silent bin has its prior.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if X.ndim != 3 or masks.ndim != 3 or masks.shape[1:] != X.shape[1:]:
+        raise ValueError(
+            "expected X of shape (mics, freqs, frames) and masks (classes, freqs, frames), "
+            f"found {tuple(X.shape)} and {tuple(masks.shape)}"
+        )
+    masks = _shares(torch.nan_to_num(masks, nan=0.0).clamp(min=0).to(X.real.dtype), 0)
+    n_mics, _, n_frames = X.shape
+    if prior == "time":  # a frame's prior needs all freqs
+        return _em(_features(X), masks, n_mics, n_iterations, prior, strength)
+    size = max(1, _BLOCK_BYTES // max(1, 4 * n_frames * n_mics**2))
+    parts = zip(X.split(size, 1), masks.split(size, 1), strict=True)
+    found = [_em(_features(x), m, n_mics, n_iterations, prior, strength) for x, m in parts]
+    return torch.cat(found, 1)
+
+
+def _em(
+    Z: Tensor, masks: Tensor, n_mics: int, n_iterations: int, prior: Prior, strength: float
+) -> Tensor:
+    """EM for some freqs; features ``Z (freqs, mics^2, frames)``, masks classes first."""
+    heard = Z[:, :n_mics].sum(1, keepdim=True) > 0
+    posterior = masks.transpose(0, 1)  # freqs first, for one matrix product a frequency
+    log_masks = posterior.clamp(min=_TINY).log()
+    form = torch.ones_like(posterior)
+    for _ in range(n_iterations):
+        inverse, log_det = _matrices((posterior / form * heard) @ Z.mT, n_mics)
+        form = (inverse @ Z).clamp(min=_TINY)
+        likelihood = -n_mics * form.log() - log_det.unsqueeze(-1)
+        likelihood = torch.where(heard, strength * likelihood, 0)
+        posterior = (_log_prior(posterior, log_masks, prior) + likelihood).softmax(1)
+    return posterior.transpose(0, 1)
+
+
+def _log_prior(posterior: Tensor, log_masks: Tensor, prior: Prior) -> Tensor:
+    if prior == "masks":
+        return log_masks
+    axis = -1 if prior == "frequency" else 0
+    return posterior.mean(axis, keepdim=True).clamp(min=_TINY).log()
+
+
+def _matrices(total: Tensor, n_mics: int) -> tuple[Tensor, Tensor]:
+    """Inverses of the classes' matrices as vectors ``(freqs, classes, mics^2)``, and the logs of
+    their determinants ``(freqs, classes)``, from weighted sums of features.
+
+    A matrix matters up to a factor only, which cancels in the posterior: its trace is set to the
+    number of mics.
+    """
+    B = _hermitian(total.double(), n_mics)
+    trace = B.diagonal(dim1=-2, dim2=-1).real.sum(-1)[..., None, None]
+    identity = torch.eye(n_mics, dtype=B.dtype, device=B.device)
+    B = torch.where(trace > _TINY, B * (n_mics / trace.clamp(min=_TINY)), identity)
+    # a dead mic is as loud as the load, and says the same of every class
+    factor, _ = torch.linalg.cholesky_ex(load_diagonal(B, _LOADING, _LOADING))
+    log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+    inverse = torch.cholesky_inverse(factor)
+    return _vector(inverse).to(total.dtype), log_det.to(total.dtype)
+
+
+def _features(X: Tensor) -> Tensor:
+    """``z z^H`` of the directions ``z = x / |x|`` as real vectors ``(freqs, mics^2, frames)``.
+
+    The vectors of two Hermitian matrices have the inner product ``trace(A B)``, so one real matrix
+    product gives the forms ``z^H A z`` of all frames, and another one sums ``z z^H`` over them.
+    """
+    X = finite_or_zero(X)
+    power = X.abs().square().sum(0)
+    z = (X * torch.where(power > 0, power.clamp(min=_TINY).rsqrt(), 0)).transpose(0, 1)
+    cross = [z[:, m, None] * z[:, m + 1 :].conj() for m in range(z.shape[1] - 1)]
+    pairs = torch.cat([*cross, z[:, :0]], 1) * 2**0.5
+    return torch.cat([z.abs().square(), pairs.real, pairs.imag], 1)
+
+
+def _vector(A: Tensor) -> Tensor:
+    """The vector of a Hermitian matrix, as in `_features`."""
+    m, n = torch.triu_indices(A.shape[-1], A.shape[-1], 1, device=A.device)
+    pairs = A[..., m, n] * 2**0.5
+    return torch.cat([A.diagonal(dim1=-2, dim2=-1).real, pairs.real, pairs.imag], -1)
+
+
+def _hermitian(vector: Tensor, n_mics: int) -> Tensor:
+    """The matrix of a vector."""
+    m, n = torch.triu_indices(n_mics, n_mics, 1, device=vector.device)
+    power, real, imag = vector.split([n_mics, len(m), len(m)], -1)
+    A = torch.diag_embed(torch.complex(power, torch.zeros_like(power)))
+    pairs = torch.complex(real, imag) * 0.5**0.5
+    A[..., m, n], A[..., n, m] = pairs, pairs.conj()
+    return A
+
+
+def _shares(x: Tensor, axis: int) -> Tensor:
+    """``x`` over its sum along an axis; equal shares where the sum is zero."""
+    total = x.sum(axis, keepdim=True)
+    return torch.where(total > _TINY, x / total.clamp(min=_TINY), 1 / x.shape[axis])
