@@ -25,6 +25,7 @@ from multichannel.frontend import (
 )
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.look import Look
+from multichannel.offline import ready_net
 from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
 from multichannel.stft import STFT, STFTConfig, STFTStream
 from multichannel.weights import find_weights, load_gtcrn, pick_device, shipped
@@ -141,6 +142,7 @@ class Enhancer(nn.Module):
         streaming: bool = False,
         positions_m: Tensor | None = None,
         look_azimuth_deg: float | None = None,
+        backend: str = "auto",
     ) -> Tensor:
         """Clean talker ``(..., samples)`` of the mixture ``x (..., mics, samples)``.
 
@@ -150,6 +152,8 @@ class Enhancer(nn.Module):
             streaming: causal: each output sample depends on the past and one window only.
             positions_m: of the mics ``(mics, 3)``, needed with a look direction.
             look_azimuth_deg: listen there, counter-clockwise from the array's x axis.
+            backend: of the networks: ``native`` is compiled on first use, ``torch`` needs no
+                compiler, ``auto`` takes the compiled one where it can do it.
 
         Raises:
             ValueError: shapes, number of mics or options that do not fit; no mic is finite.
@@ -163,6 +167,7 @@ class Enhancer(nn.Module):
                 streaming=streaming,
                 positions_m=positions_m,
                 look_azimuth_deg=look_azimuth_deg,
+                backend=backend,
             )
             for clip in x.reshape(-1, *x.shape[-2:])
         ]
@@ -178,6 +183,7 @@ class Enhancer(nn.Module):
         streaming: bool = False,
         positions_m: Tensor | None = None,
         look_azimuth_deg: float | None = None,
+        backend: str = "auto",
     ) -> Iterator[Tensor]:
         """Enhance a recording of any length block by block, in bounded memory.
 
@@ -192,7 +198,7 @@ class Enhancer(nn.Module):
         for x in blocks:
             if stream is None:
                 look = _look(x.shape[0], positions_m, look_azimuth_deg)
-                stream = Stream(self, x.shape[0], reference_mic, streaming, look)
+                stream = Stream(self, x.shape[0], reference_mic, streaming, look, backend)
             yield stream.step(x)
         if stream is not None:
             yield stream.flush()
@@ -206,9 +212,10 @@ class Stream:
         n_mics: of the recording.
         reference_mic, look: as `Enhancer.forward`.
         causal: recursive statistics instead of those of the block and its neighbours.
+        backend: of the networks, as `ready_net`.
 
     Raises:
-        ValueError: too many mics, or no such reference mic.
+        ValueError: too many mics, no such reference mic, and as `ready_net`.
     """
 
     def __init__(
@@ -218,6 +225,7 @@ class Stream:
         reference_mic: int | None = None,
         causal: bool = False,
         look: Look | None = None,
+        backend: str = "auto",
     ) -> None:
         if not 1 <= n_mics <= MAX_MICS:
             raise ValueError(f"expected 1 to {MAX_MICS} mics, found {n_mics}")
@@ -231,10 +239,9 @@ class Stream:
         self.input, self.output = STFTStream(stft), STFTStream(stft)
         single = n_mics == 1 or enhancer.single
         mics = spread_mics(n_mics, config.mask_mics)
-        self.network = MaskNetwork(
-            enhancer.mono, torch.tensor([reference_mic or 0]) if single else mics
-        )
-        nets = [] if single else enhancer.cleaners(look)
+        self.nets = [] if single else enhancer.cleaners(look)
+        mono, *nets = [ready_net(net, backend) for net in (enhancer.mono, *self.nets)]
+        self.network = MaskNetwork(mono, torch.tensor([reference_mic or 0]) if single else mics)
         self.live: list[LivePass] = []
         self.offline: list[OfflinePass] = []
         # live, all but the networks computes in float64: a beam of mics that nearly agree is a

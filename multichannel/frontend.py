@@ -10,13 +10,13 @@ Axes: waveform ``(mics, samples)``, spectrum ``X (mics, freqs, frames)``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from multichannel.beamform import apply_beamformer
-from multichannel.gtcrn import GTCRN, GTCRNState
+from multichannel.offline import AnyNet
 from multichannel.usable import standing_in
 
 if TYPE_CHECKING:
@@ -125,9 +125,9 @@ class MaskNetwork:
         mics: that it listens to.
     """
 
-    def __init__(self, net: GTCRN, mics: Tensor) -> None:
+    def __init__(self, net: AnyNet, mics: Tensor) -> None:
         self.net, self.mics = net, mics
-        self.state: GTCRNState | None = None
+        self.state: Any = None
 
     def step(self, X: Tensor) -> Tensor:
         """Estimated speech ``(chosen, freqs, frames)`` in ``X (mics, freqs, frames)``."""

@@ -88,7 +88,8 @@ class LiveStream:
 
         self.n_in = self.n_out = 0
         self._left_out: set[int] = set()
-        stream = Stream(self.enhancer, self.n_mics, self._reference_mic, True, self._look)
+        enhancer, mic, look = self.enhancer, self._reference_mic, self._look
+        stream = Stream(enhancer, self.n_mics, mic, True, look, "torch")
         native = self.backend == "native"
         self._engine: Engine = NativeEngine(stream) if native else TorchEngine(stream)
 
@@ -186,17 +187,16 @@ class NativeEngine:
 
     def __init__(self, stream: Stream) -> None:
         config, stft = stream.enhancer.config, stream.enhancer.stft
-        cleaners = [one.cleaner.net for one in stream.live if one.cleaner is not None]
-        nets = [CompiledGTCRN(net) for net in (stream.network.net, *cleaners)]
+        nets = [CompiledGTCRN(net) for net in (stream.enhancer.mono, *stream.nets)]
         mics = stream.network.mics.tolist()
         settings = _Settings(
             stream.n_mics,
             stream.live[0].beam.reference_mic if stream.live else 0,
             len(mics),
             (ctypes.c_int32 * 16)(*mics),
-            len(cleaners),
+            len(stream.nets),
             stft.config.hop,
-            len(stft.synthesis_window),
+            stft.config.latency,
             config.speech_forgetting,
             config.noise_forgetting,
             config.estimate_forgetting,

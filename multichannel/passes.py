@@ -11,15 +11,17 @@ with ``(freqs, frames)`` in place of the samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from multichannel.aim import Aim, EstimateAim, PresenceAim
 from multichannel.frontend import Beamed, FrontEndConfig, MaskNetwork, RecursiveBeam, spread_mics
-from multichannel.gtcrn import GTCRN, GTCRNState
+from multichannel.gtcrn import GTCRN
 from multichannel.look import Look
 from multichannel.lookahead import LookaheadBeam
+from multichannel.offline import AnyNet, ready_net
 from multichannel.stft import STFT, STFTConfig, STFTStream
 
 
@@ -30,9 +32,9 @@ class Cleaner:
         net: with the inputs of `Beamed`, or a mono network, which sees the beam alone.
     """
 
-    def __init__(self, net: GTCRN) -> None:
+    def __init__(self, net: AnyNet) -> None:
         self.net = net
-        self.state: GTCRNState | None = None
+        self.state: Any = None
 
     def step(self, beamed: Beamed) -> Tensor:
         """The talker ``(1, freqs, frames)``."""
@@ -47,7 +49,7 @@ class Cleaner:
 class LivePass:
     """Frames in, as many frames out."""
 
-    def __init__(self, aim: Aim, reference_mic: int | None, net: GTCRN | None) -> None:
+    def __init__(self, aim: Aim, reference_mic: int | None, net: AnyNet | None) -> None:
         self.beam = RecursiveBeam(aim, reference_mic)
         self.cleaner = None if net is None else Cleaner(net)
 
@@ -69,7 +71,7 @@ class OfflinePass:
     """
 
     def __init__(
-        self, beam: LookaheadBeam, net: GTCRN | None, before: OfflinePass | None = None
+        self, beam: LookaheadBeam, net: AnyNet | None, before: OfflinePass | None = None
     ) -> None:
         self.beam, self.before = beam, before
         self.cleaner = None if net is None else Cleaner(net)
@@ -102,7 +104,7 @@ class OfflinePass:
 
 
 def live_passes(
-    nets: Sequence[GTCRN | None],
+    nets: Sequence[AnyNet | None],
     stft: STFT,
     config: FrontEndConfig,
     mics: Tensor,
@@ -115,7 +117,7 @@ def live_passes(
 
 
 def offline_passes(
-    nets: Sequence[GTCRN | None],
+    nets: Sequence[AnyNet | None],
     stft: STFT,
     config: FrontEndConfig,
     mics: Tensor,
@@ -151,10 +153,10 @@ def front_end_frames(
     n_frames = stft.config.n_frames(mixture.shape[-1])
     n_silence = (2 + len(nets)) * (2 * stft.config.n_fft + config.beam_n_fft)
     x = torch.nn.functional.pad(mixture, (0, n_silence))
-    network = MaskNetwork(mono, spread_mics(x.shape[0], config.mask_mics))
+    network = MaskNetwork(ready_net(mono), spread_mics(x.shape[0], config.mask_mics))
     X = stft(x)
     S = network.step(X)
-    every = [*nets, None]
+    every: list[AnyNet | None] = [*(ready_net(net) for net in nets), None]
     if causal:
         *before, last = live_passes(every, stft, config, network.mics, 0)
         for one in before:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from multichannel import offline
+from multichannel import Enhancer, offline
 from multichannel.compiled import can_compile
 from multichannel.offline import CompiledNet, ready_net
 from multichannel.weights import load_gtcrn
@@ -56,3 +56,21 @@ def test_what_cannot_be_compiled_stays_pytorch(monkeypatch):
     monkeypatch.setattr(offline, "can_compile", lambda: False)
     net = load_gtcrn("mono")
     assert ready_net(net) is net
+
+
+@compiled
+@pytest.mark.parametrize("streaming", [False, True])
+def test_both_backends_enhance_alike(streaming):
+    enhancer = Enhancer.from_pretrained("default", device="cpu")
+    x = 0.1 * torch.randn(3, 30_001, generator=torch.Generator().manual_seed(2))
+    native = enhancer(x, streaming=streaming, backend="native")
+    eager = enhancer(x, streaming=streaming, backend="torch")
+    torch.testing.assert_close(native, eager, rtol=0, atol=1e-5)
+
+
+def test_weights_that_changed_are_seen():
+    enhancer = Enhancer(load_gtcrn("mono")).eval()
+    x = 0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(2))
+    before = enhancer(x)
+    enhancer.mono.decoder.de_convs[-1].conv.weight.data.zero_()
+    assert not torch.allclose(enhancer(x), before)
