@@ -56,11 +56,14 @@ class Settings:
             )
 
 
-def load_enhancer(model: str = "default", device: str = "auto") -> Enhancer:
+def load_enhancer(
+    model: str = "default", device: str = "auto", latency_ms: float | None = None
+) -> Enhancer:
     """Return the enhancer of a shipped name or of a file, computing on one thread.
 
     Networks this small gain nothing from a second thread, and wait for it where another process
-    is at work; OMP_NUM_THREADS overrides this. Raises ValueError for no such model or device.
+    is at work; OMP_NUM_THREADS overrides this. Raises ValueError for no such model, device
+    or latency.
     """
     import torch  # here, so that a missing file is told without waiting for it
 
@@ -68,7 +71,7 @@ def load_enhancer(model: str = "default", device: str = "auto") -> Enhancer:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return Enhancer.from_pretrained(model, device=device)
+    return Enhancer.from_pretrained(model, device=device, latency_ms=latency_ms)
 
 
 def check_job(recording: Recording, target: Path, settings: Settings) -> str:

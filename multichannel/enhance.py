@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16000
 MAX_MICS = 16
+SHORTEST_MS, LONGEST_MS = 18, 32  # latency: a hop of 16 ms and a little to fade over, to a window
 _BLOCK_SAMPLES = 15 * SAMPLE_RATE  # fed at once: bounds the memory of long clips
 _FRAMES_AT_ONCE = 64  # of recursive covariances: bounds the memory
 
@@ -83,7 +84,12 @@ class Enhancer(nn.Module):
         self.sample_rate = SAMPLE_RATE
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = "default", device: str = "auto") -> Enhancer:
+    def from_pretrained(
+        cls,
+        model: str | Path = "default",
+        device: str = "auto",
+        latency_ms: float | None = None,
+    ) -> Enhancer:
         """The enhancer with weights of the package (by name) or of a file.
 
         ``default`` is the multi-mic enhancer, ``mono`` the mask network alone on the reference mic.
@@ -91,19 +97,24 @@ class Enhancer(nn.Module):
         the first beam, which is then the only beam, or the one of the second. A file with one
         input (such as the published weights) is used for the masks and to clean the first beam.
 
+        Args:
+            model: name, or path of a ``.safetensors`` file.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            latency_ms: of streaming, 18 to 32; None is 32, one window. The networks are the same.
+
         Raises:
-            ValueError: no such model or device, or the file holds another network.
+            ValueError: no such model, device or latency, or the file holds another network.
         """
-        where = pick_device(device)
+        where, stft = pick_device(device), _stft_config(latency_ms)
         net = load_gtcrn(find_weights(model))
         if net.config.inputs == GTCRNConfig().inputs:
-            enhancer = cls(net)
+            enhancer = cls(net, stft=stft)
         elif net.config.inputs == REFINE_INPUTS:
-            enhancer = cls(load_gtcrn("mono"), load_gtcrn("default"), net)
+            enhancer = cls(load_gtcrn("mono"), load_gtcrn("default"), net, stft=stft)
         elif str(model) == "default" and "refine" in shipped():
-            enhancer = cls(load_gtcrn("mono"), net, load_gtcrn("refine"))
+            enhancer = cls(load_gtcrn("mono"), net, load_gtcrn("refine"), stft=stft)
         else:
-            enhancer = cls(load_gtcrn("mono"), net)
+            enhancer = cls(load_gtcrn("mono"), net, stft=stft)
         enhancer.single = str(model) == "mono"
         return enhancer.to(where).eval()
 
@@ -315,6 +326,17 @@ class Stream:
         for one in self.live:
             S = one.step(X, S)
         return S
+
+
+def _stft_config(latency_ms: float | None) -> STFTConfig:
+    """The networks' own frames, of which only the newest part is put together again."""
+    if latency_ms is None:
+        return STFTConfig()
+    if not SHORTEST_MS <= latency_ms <= LONGEST_MS:
+        raise ValueError(
+            f"expected a latency of {SHORTEST_MS} to {LONGEST_MS} ms, found {latency_ms:g}"
+        )
+    return STFTConfig(synthesis=2 * round(latency_ms * SAMPLE_RATE / 2000))
 
 
 def _look(n_mics: int, positions_m: Tensor | None, azimuth_deg: float | None) -> Look | None:

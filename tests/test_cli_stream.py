@@ -64,6 +64,21 @@ def test_a_file_gives_the_causal_offline_output_and_a_report(sound, tmp_path):
     assert tree(tmp_path) == {"in.wav", "out.wav"}
 
 
+def test_a_shorter_latency_is_kept_and_reported(sound):
+    pcm, _ = sound
+    result = CliRunner().invoke(
+        app,
+        "stream --mics 2 --latency 20 --latency-report --backend torch".split(),
+        input=pcm.tobytes(),
+    )
+    assert result.exit_code == 0 and "latency 20 ms" in result.stderr
+    enhancer = Enhancer.from_pretrained("default", device="cpu", latency_ms=20)
+    assert enhancer.stft.config.latency == 320
+    expected = enhancer(torch.from_numpy(pcm.T / np.float32(32768)), streaming=True).numpy()
+    y = np.frombuffer(result.stdout_bytes, "<i2") / 32768
+    assert np.abs(y - expected).max() < 1e-4
+
+
 def test_other_rates_keep_their_rate_and_length(tmp_path):
     source = write(tmp_path / "in.wav", voice(2, seconds=0.4, rate=48_000), rate=48_000)
     succeeded("stream", "--in", source, "--out", tmp_path / "out.flac", "--realtime")
@@ -133,6 +148,8 @@ def test_bad_input_is_told_in_one_line(sound, tmp_path, monkeypatch):
     refused("not the input", "stream", "--in", source, "--out", source)
     refused("reference mic", "stream", "--in", source, "--reference-mic", 2)
     refused("shipped model", "stream", "--in", source, "--model", "none")
+    for latency in (10, 40, "nan"):
+        refused("18 to 32 ms", "stream", "--in", source, "--latency", latency)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     refused("clearbeam\\[live\\]", "stream", "--in", "array", "--mics", 2)
     assert tree(tmp_path) == {"in.wav"}
