@@ -100,7 +100,7 @@ def run(
         )
     from clearbeam.enhance import load_enhancer
 
-    enhancer = load_enhancer(model, "cpu", latency)
+    enhancer = load_enhancer(model, "cpu", latency_ms=latency)
     try:
         stream = enhancer.stream(heard.n_mics, reference_mic=reference_mic, backend=backend.value)
     except RuntimeError as error:
