@@ -59,19 +59,33 @@ inline void gather(float* out, const float* base, const Lanes& lanes, int64_t n,
   }
 }
 
-// out[row] (+)= sum over columns of matrix[row, column] * v[column]
+typedef float Vec __attribute__((vector_size(4 * L), aligned(4)));  // one value of every lane
+
+inline Vec& lanes(float* p) { return *reinterpret_cast<Vec*>(p); }
+inline const Vec& lanes(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+
+// Rows of `multiply` that share what they load, and whose sums do not wait for each other.
+template <int ROWS>
+inline void multiply_rows(float* out, const float* matrix, const float* bias, const float* v,
+                          int64_t columns) {
+  Vec sum[ROWS];
+  for (int r = 0; r < ROWS; ++r) sum[r] = bias ? Vec{} + bias[r] : lanes(out + r * L);
+  for (int64_t c = 0; c < columns; ++c) {
+    const Vec x = lanes(v + c * L);
+    for (int r = 0; r < ROWS; ++r) sum[r] += matrix[r * columns + c] * x;
+  }
+  for (int r = 0; r < ROWS; ++r) lanes(out + r * L) = sum[r];
+}
+
+// out[row] = bias[row] + sum over columns of matrix[row, column] * v[column]; without a bias it is
+// added to what is there.
 inline void multiply(float* out, const float* matrix, const float* bias, const float* v,
                      int64_t rows, int64_t columns) {
-  for (int64_t row = 0; row < rows; ++row) {
-    float sum[L];
-    for (int l = 0; l < L; ++l) sum[l] = bias[row];
-    for (int64_t c = 0; c < columns; ++c) {
-      float weight = matrix[row * columns + c];
-#pragma omp simd
-      for (int l = 0; l < L; ++l) sum[l] += weight * v[c * L + l];
-    }
-    for (int l = 0; l < L; ++l) out[row * L + l] = sum[l];
-  }
+  int64_t row = 0;
+  for (; row + 8 <= rows; row += 8)
+    multiply_rows<8>(out + row * L, matrix + row * columns, bias ? bias + row : bias, v, columns);
+  for (; row < rows; ++row)
+    multiply_rows<1>(out + row * L, matrix + row * columns, bias ? bias + row : bias, v, columns);
 }
 
 // One block, one GRU, all steps. `saved` holds per step: reset, update, new, hidden part of new,
@@ -111,57 +125,92 @@ struct Gradients {
         bias_ih(3 * s.n_hidden * L), bias_hh(3 * s.n_hidden * L) {}
 };
 
-// back[column] += matrix^T g ; gradient[row, column] += g[row] * v[column] ; bias[row] += g[row]
-inline void multiply_back(float* back, float* gradient, float* bias, const float* matrix,
-                          const float* g, const float* v, int64_t rows, int64_t columns) {
-  for (int64_t row = 0; row < rows; ++row) {
-    const float* gr = g + row * L;
-    float* b = bias + row * L;
-    for (int l = 0; l < L; ++l) b[l] += gr[l];
-    for (int64_t c = 0; c < columns; ++c) {
-      float weight = matrix[row * columns + c];
-      float *d = gradient + (row * columns + c) * L, *k = back + c * L;
-      const float* vc = v + c * L;
-#pragma omp simd
-      for (int l = 0; l < L; ++l) {
-        d[l] += gr[l] * vc[l];
-        k[l] += weight * gr[l];
-      }
+constexpr int CHUNK = 8;  // steps whose weight gradients are added up in registers
+
+// A tile of gradient[row, column] += sum over steps of g[step][row] * v[step][column]
+template <int ROWS, int COLUMNS>
+inline void add_tile(float* gradient, int64_t width, const float* const* g, int64_t row,
+                     const float* const* v, int64_t column, int steps) {
+  Vec sum[ROWS][COLUMNS];
+  for (int r = 0; r < ROWS; ++r)
+    for (int c = 0; c < COLUMNS; ++c) sum[r][c] = lanes(gradient + (r * width + c) * L);
+  for (int i = 0; i < steps; ++i) {
+    Vec x[COLUMNS];
+    for (int c = 0; c < COLUMNS; ++c) x[c] = lanes(v[i] + (column + c) * L);
+    for (int r = 0; r < ROWS; ++r) {
+      const Vec y = lanes(g[i] + (row + r) * L);
+      for (int c = 0; c < COLUMNS; ++c) sum[r][c] += y * x[c];
     }
   }
+  for (int r = 0; r < ROWS; ++r)
+    for (int c = 0; c < COLUMNS; ++c) lanes(gradient + (r * width + c) * L) = sum[r][c];
 }
 
+void add_products(float* gradient, const float* const* g, int64_t rows, const float* const* v,
+                  int64_t columns, int steps) {
+  const auto at = [&](int64_t row, int64_t column) { return gradient + (row * columns + column) * L; };
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    int64_t column = 0;
+    for (; column + 4 <= columns; column += 4)
+      add_tile<4, 4>(at(row, column), columns, g, row, v, column, steps);
+    for (; column < columns; ++column)
+      add_tile<4, 1>(at(row, column), columns, g, row, v, column, steps);
+  }
+  for (; row < rows; ++row)
+    for (int64_t column = 0; column < columns; ++column)
+      add_tile<1, 1>(at(row, column), columns, g, row, v, column, steps);
+}
+
+void add_to(float* sum, const float* v, int64_t n) {
+  for (int64_t i = 0; i < n; i += L) lanes(sum + i) += lanes(v + i);
+}
+
+// `w` holds the transposed matrices.
 void run_backward(const Shape& s, const float* x, const Lanes& in, int64_t x_step, int64_t x_feat,
                   float* dx, const float* dy, const Lanes& out, int64_t y_step, int64_t y_feat,
                   const Weights& w, const float* saved, Gradients& g, bool reverse) {
-  const int64_t H = s.n_hidden;
-  std::vector<float> input(s.n_in * L), dinput(s.n_in * L), carry(H * L, 0.0f), next(H * L);
-  std::vector<float> dgi(3 * H * L), dgh(3 * H * L), dh(H * L);
+  const int64_t H = s.n_hidden, gates = 3 * H * L;
+  std::vector<float> input(CHUNK * s.n_in * L), dinput(s.n_in * L), none(s.n_in, 0.0f);
+  std::vector<float> carry(H * L, 0.0f), next(H * L), dh(H * L);
+  std::vector<float> dgi(CHUNK * gates), dgh(CHUNK * gates);
+  const float *inputs[CHUNK], *befores[CHUNK], *dgis[CHUNK], *dghs[CHUNK];
+  Vec live{};  // lanes that are a sequence of their own
+  for (int64_t l = 0; l < out.used; ++l) live[l] = 1.0f;
+  int used = 0;  // steps of the chunk
   for (int64_t i = s.steps - 1; i >= 0; --i) {
     const int64_t t = reverse ? s.steps - 1 - i : i;
     const float *r = saved + t * s.saved_per_step(), *z = r + H * L, *n = z + H * L;
     const float *hn = n + H * L, *before = hn + H * L;
-    gather(input.data(), x + t * x_step, in, s.n_in, x_feat);
+    float *xi = input.data() + used * s.n_in * L;
+    float *di = dgi.data() + used * gates, *dj = dgh.data() + used * gates;
+    gather(xi, x + t * x_step, in, s.n_in, x_feat);
     gather(dh.data(), dy + t * y_step, out, H, y_feat);
-    for (int64_t j = 0; j < H * L; ++j) {
-      float d = ((j % L) < out.used ? dh[j] : 0.0f) + carry[j];
-      float dn = d * (1.0f - z[j]) * (1.0f - n[j] * n[j]);
-      float dz = d * (before[j] - n[j]) * z[j] * (1.0f - z[j]);
-      float dr = dn * hn[j] * r[j] * (1.0f - r[j]);
-      next[j] = d * z[j];
-      dgi[j] = dgh[j] = dr;
-      dgi[H * L + j] = dgh[H * L + j] = dz;
-      dgi[2 * H * L + j] = dn;
-      dgh[2 * H * L + j] = dn * r[j];
+    for (int64_t j = 0; j < H * L; j += L) {
+      const Vec rj = lanes(r + j), zj = lanes(z + j), nj = lanes(n + j);
+      const Vec d = lanes(&dh[j]) * live + lanes(&carry[j]);
+      const Vec dn = d * (1.0f - zj) * (1.0f - nj * nj);
+      lanes(&next[j]) = d * zj;
+      lanes(di + j) = lanes(dj + j) = dn * lanes(hn + j) * rj * (1.0f - rj);
+      lanes(di + H * L + j) = lanes(dj + H * L + j) =
+          d * (lanes(before + j) - nj) * zj * (1.0f - zj);
+      lanes(di + 2 * H * L + j) = dn;
+      lanes(dj + 2 * H * L + j) = dn * rj;
     }
     carry.swap(next);
-    std::fill(dinput.begin(), dinput.end(), 0.0f);
-    multiply_back(carry.data(), g.hh.data(), g.bias_hh.data(), w.hh, dgh.data(), before, 3 * H, H);
-    multiply_back(dinput.data(), g.ih.data(), g.bias_ih.data(), w.ih, dgi.data(), input.data(),
-                  3 * H, s.n_in);
+    multiply(carry.data(), w.hh, nullptr, dj, H, 3 * H);
+    multiply(dinput.data(), w.ih, none.data(), di, s.n_in, 3 * H);
     for (int64_t l = 0; l < in.used; ++l)
       for (int64_t c = 0; c < s.n_in; ++c)
         dx[in.offset[l] + t * x_step + c * x_feat] += dinput[c * L + l];
+    add_to(g.bias_ih.data(), di, gates);
+    add_to(g.bias_hh.data(), dj, gates);
+    inputs[used] = xi, befores[used] = before, dgis[used] = di, dghs[used] = dj;
+    if (++used == CHUNK || i == 0) {
+      add_products(g.ih.data(), dgis, 3 * H, inputs, s.n_in, used);
+      add_products(g.hh.data(), dghs, 3 * H, befores, H, used);
+      used = 0;
+    }
   }
 }
 
@@ -207,9 +256,10 @@ std::vector<at::Tensor> gru_backward(at::Tensor dy, at::Tensor x, at::Tensor w_i
                                  at::Tensor saved, at::Tensor dx) {
   const Shape s = shape_of(x, w_ih, w_hh, directions);
   at::Tensor dw_ih = at::zeros_like(w_ih), dw_hh = at::zeros_like(w_hh);
+  const at::Tensor ih_t = w_ih.mT().contiguous(), hh_t = w_hh.mT().contiguous();
   at::Tensor db_ih = at::zeros_like(b_ih), db_hh = at::zeros_like(b_hh);
   for (int64_t k = 0; k < s.groups * directions; ++k) {
-    const Weights w = weights_of(w_ih, w_hh, b_ih, b_hh, k);
+    const Weights w = weights_of(ih_t, hh_t, b_ih, b_hh, k);
     const int64_t first_in = (k / directions) * s.n_in, first_out = k * s.n_hidden;
     Gradients g(s);
     for (int64_t block = 0; block < s.blocks(); ++block)
