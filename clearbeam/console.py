@@ -22,6 +22,7 @@ from rich.progress import (
 from typer.core import TyperGroup
 
 BAD_INPUT = 2  # the exit code for whatever the user can put right
+INTERRUPTED = 130  # the exit code after Ctrl-C, as of any program that it ended
 DEBUG = "CLEARBEAM_DEBUG"  # set it to see the traceback behind an error line
 
 out = Console(highlight=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clearbeam.audio import (
     FORMATS,
@@ -20,6 +21,8 @@ from clearbeam.audio import (
 from clearbeam.files import check_writable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from multichannel import Enhancer
     from simulate.arrays import ArrayGeometry
 
@@ -57,13 +60,16 @@ class Settings:
 
 
 def load_enhancer(
-    model: str = "default", device: str = "auto", latency_ms: float | None = None
+    model: str = "default",
+    device: str = "auto",
+    precision: str = "fp32",
+    latency_ms: float | None = None,
 ) -> Enhancer:
     """Return the enhancer of a shipped name or of a file, computing on one thread.
 
     Networks this small gain nothing from a second thread, and wait for it where another process
-    is at work; OMP_NUM_THREADS overrides this. Raises ValueError for no such model, device
-    or latency.
+    is at work; OMP_NUM_THREADS overrides this. Precision: fp32; bf16 or fp16 on CUDA. Raises
+    ValueError for no such model, device or latency, or for fewer bits on a CPU.
     """
     import torch  # here, so that a missing file is told without waiting for it
 
@@ -71,7 +77,26 @@ def load_enhancer(
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return Enhancer.from_pretrained(model, device=device, latency_ms=latency_ms)
+    enhancer = Enhancer.from_pretrained(model, device=device, latency_ms=latency_ms)
+    if precision != "fp32":
+        where = enhancer.stft.analysis_window.device.type
+        if where == "cpu":
+            raise ValueError(
+                f"expected --precision fp32 on the CPU, found {precision}: "
+                "networks this small are no faster there with fewer bits"
+            )
+        in_16_bits(enhancer, where, precision)
+    return enhancer
+
+
+def in_16_bits(enhancer: Enhancer, device: str, precision: str) -> None:
+    """Let the networks multiply in bf16 or fp16; spectra and statistics stay as they are."""
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    for net in (enhancer.mono, enhancer.multi, enhancer.refine):
+        if net is not None:
+            net.forward = torch.autocast(device, dtype)(net.forward)  # type: ignore[method-assign]
 
 
 def check_job(recording: Recording, target: Path, settings: Settings) -> str:
@@ -115,27 +140,39 @@ def _enhanced(
     import torch
 
     array = settings.array
-    outputs = enhancer.enhance_blocks(
-        (torch.from_numpy(block) for block in blocks),
-        reference_mic=settings.reference_mic,
-        streaming=settings.streaming,
-        positions_m=None if array is None else torch.from_numpy(array.as_array()),
-        look_azimuth_deg=settings.look_azimuth_deg,
-    )
-    for output in outputs:
+    options: dict[str, Any] = {
+        "reference_mic": settings.reference_mic,
+        "positions_m": None if array is None else torch.from_numpy(array.as_array()),
+        "look_azimuth_deg": settings.look_azimuth_deg,
+    }
+    heard = (torch.from_numpy(block) for block in blocks)
+    way = partial(_live, enhancer) if settings.streaming else enhancer.enhance_blocks
+    for output in way(heard, **options):
         on_seconds(output.shape[-1] / enhancer.sample_rate)
         yield output.cpu().numpy()[None]
 
 
+def _live(enhancer: Enhancer, blocks: Iterator[Tensor], **options: Any) -> Iterator[Tensor]:
+    """What a live stream makes of `blocks` (mics, n): compiled, where that can be."""
+    stream = None
+    for x in blocks:
+        if not x.isfinite().any():
+            raise ValueError("expected a mic with finite samples, found none")
+        stream = stream or enhancer.stream(x.shape[0], **options)
+        yield stream.step(x)
+    if stream is not None:
+        yield stream.flush()
+
+
 def output_paths(
-    recordings: Sequence[Sequence[Path]], out: str | None, force: bool = False
+    recordings: Sequence[Sequence[Path]], out: str | None, may_exist: bool = False
 ) -> list[Path]:
     """Return where the enhanced version of each recording, the list of its files, goes.
 
     out: a folder (it exists, ends with a slash, or has no extension), or for one recording a file,
     or None for a place beside each. In a folder the name is NAME.enhanced.wav for WAV, and
     NAME.enhanced.flac for any other format. Raises ValueError where two outputs meet, an output
-    would replace an input, or, without `force`, anything else.
+    would replace an input, or, unless it `may_exist`, is there already.
     """
     inputs = [files[0] for files in recordings]
     names = [f"{path.stem}.enhanced{_extension(path)}" for path in inputs]
@@ -147,7 +184,7 @@ def output_paths(
         paths = [Path(out)]
     else:
         raise ValueError(f"expected --out to be a folder for {len(inputs)} recordings, found {out}")
-    _check_outputs({p.resolve() for files in recordings for p in files}, paths, force)
+    _check_outputs({p.resolve() for files in recordings for p in files}, paths, may_exist)
     return paths
 
 
@@ -155,13 +192,15 @@ def _extension(path: Path) -> str:
     return ".wav" if FORMATS.get(path.suffix.lower()) == "WAV" else ".flac"
 
 
-def _check_outputs(inputs: set[Path], paths: Sequence[Path], force: bool) -> None:
+def _check_outputs(inputs: set[Path], paths: Sequence[Path], may_exist: bool) -> None:
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise ValueError(f"expected inputs of different names, found two that make {path}")
         if path.resolve() in inputs:
             raise ValueError(f"expected an output that is not an input, found {path}")
     existing = [path for path in paths if path.is_file()]
-    if existing and not force:
+    if existing and not may_exist:
         n_more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise ValueError(f"{existing[0]}{n_more} exists already: use --force to replace it")
+        raise ValueError(
+            f"{existing[0]}{n_more} exists already: use --force to replace, --resume to keep it"
+        )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clearbeam.audio import Recording
-from clearbeam.console import BAD_INPUT, DEBUG, about, progress, say_error
+from clearbeam.console import BAD_INPUT, DEBUG, INTERRUPTED, about, err, progress, say_error
 
 if TYPE_CHECKING:
+    from clearbeam.batch import Networks, Outcome
     from clearbeam.enhance import Settings
     from simulate import ArrayGeometry
 
@@ -26,6 +29,14 @@ class Device(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Precision(str, Enum):
+    """In how many bits the networks multiply."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 Inputs = Annotated[
@@ -82,6 +93,13 @@ def run(
         bool, typer.Option("--channels-as-files", help="The INPUTs are channels of one recording.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep outputs that exist, make the others.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(metavar="J", min=1, help="Processes at work.")] = 1,
+    precision: Annotated[
+        Precision, typer.Option(help="Bits of the networks' arithmetic; fewer with CUDA only.")
+    ] = Precision.fp32,
 ) -> None:
     """Clean one talker in a recording made with 1 to 16 microphones.
 
@@ -95,20 +113,31 @@ def run(
 
         clearbeam enhance meeting.wav --out clean.flac --plot clean.png
 
-        clearbeam enhance recordings/*.flac --out clean/
+        clearbeam enhance recordings/*.flac --out clean/ --jobs 4
 
         clearbeam enhance mic1.wav mic2.wav mic3.wav --channels-as-files --out clean.wav
 
         clearbeam enhance kitchen.wav --array circular_6mic --look 30
     """
+    from clearbeam.batch import Networks
     from clearbeam.enhance import Settings, output_paths
 
+    if force and resume:
+        raise ValueError("expected --force or --resume, found both")
     sources = [inputs] if channels_as_files else [[path] for path in inputs]
-    targets = output_paths(sources, out, force)
+    targets = output_paths(sources, out, force or resume)
     if plot is not None:
         check_plot(plot, len(sources))
+    there = {target for target in targets if resume and target.is_file()}
+    todo = [pair for pair in zip(sources, targets, strict=True) if pair[1] not in there]
     settings = Settings(geometry(array), look, reference_mic, streaming)
-    enhance_all(sources, targets, settings, model=model, device=device.value)
+    networks = Networks(model, device.value, precision.value)
+    code = enhance_all(todo, there, settings, networks, jobs)
+    for target in targets:
+        if target in there:
+            typer.echo(target)
+    if code:
+        raise typer.Exit(code)
     if plot is not None:
         draw(sources[0], targets[0], reference_mic or 0, plot)
 
@@ -123,60 +152,69 @@ def geometry(array: str | None) -> ArrayGeometry | None:
 
 
 def enhance_all(
-    sources: Sequence[Sequence[Path]],
-    targets: Sequence[Path],
+    todo: Sequence[tuple[Sequence[Path], Path]],
+    there: set[Path],
     settings: Settings,
-    model: str,
-    device: str,
-) -> None:
-    """Enhance every source into its target; a bad one is reported and the others go on.
+    networks: Networks,
+    jobs: int,
+) -> int:
+    """Enhance each source into its target, which then is `there`; return the exit code.
 
-    Raises typer.Exit with code 2 at the end when there was a bad one.
+    A bad source is reported, and the others go on. Ctrl-C ends all of them.
     """
-    from clearbeam.enhance import check_job, enhance_recording, load_enhancer
+    from clearbeam.batch import enhance_many
 
-    jobs, n_bad = [], 0
-    for source, target in zip(sources, targets, strict=True):
+    ready, n_bad = checked(todo, settings)
+    with progress() as bar:
+        task = bar.add_task("", total=total_seconds([recording for recording, _ in ready]))
+        advance = partial(bar.advance, task)
+        try:
+            for n, outcome in enumerate(enhance_many(ready, networks, settings, jobs, advance), 1):
+                bar.update(task, description=f"{n} of {len(ready)}")
+                tell(outcome)
+                if outcome.error is None:
+                    there.add(outcome.job[1])
+                else:
+                    n_bad += 1
+        except KeyboardInterrupt:
+            err.print("stopped; the same command with --resume goes on", soft_wrap=True)
+            return INTERRUPTED
+    return BAD_INPUT if n_bad else 0
+
+
+def tell(outcome: Outcome) -> None:
+    """Say what is to be said about one recording."""
+    with about(outcome.job[0].name):
+        for text in outcome.warnings:
+            warnings.warn(text, stacklevel=1)
+        if outcome.error is not None:
+            say_error(outcome.error)
+
+
+def checked(
+    todo: Sequence[tuple[Sequence[Path], Path]], settings: Settings
+) -> tuple[list[tuple[Recording, Path]], int]:
+    """Open the sources; those that can be enhanced, and how many cannot, each of them reported."""
+    from clearbeam.enhance import check_job
+
+    ready = []
+    for source, target in todo:
         with about(source[0].name):
             try:
                 recording = Recording(source)
                 check_job(recording, target, settings)
-                jobs.append((recording, target))
+                ready.append((recording, target))
             except (ValueError, OSError) as error:
-                n_bad += _report(error)
-    if jobs:
-        enhancer = load_enhancer(model, device)
-    written: list[Path] = []
-    with progress() as bar:
-        task = bar.add_task("", total=total_seconds([recording for recording, _ in jobs]))
-        for recording, target in jobs:
-            bar.update(task, description=recording.name)
-            with about(recording.name):
-                try:
-                    enhance_recording(
-                        enhancer, recording, target, settings, lambda s: bar.advance(task, s)
-                    )
-                    written.append(target)
-                except (ValueError, OSError) as error:
-                    n_bad += _report(error)
-    for target in written:
-        typer.echo(target)
-    if n_bad:
-        raise typer.Exit(BAD_INPUT)
+                if os.environ.get(DEBUG):
+                    raise
+                say_error(error)
+    return ready, len(todo) - len(ready)
 
 
 def total_seconds(recordings: Sequence[Recording]) -> float | None:
     """How long they last together, None where one does not say."""
     known = [recording.seconds for recording in recordings if recording.seconds is not None]
     return sum(known) if len(known) == len(recordings) else None
-
-
-def _report(error: Exception) -> int:
-    """Say what is wrong with one recording; return how many that makes."""
-    if os.environ.get(DEBUG):
-        raise error
-    say_error(error)
-    return 1
 
 
 def check_plot(picture: Path, n_recordings: int) -> None:

@@ -1,0 +1,111 @@
+"""Many recordings: worker processes, the largest first, and a bad one harms no other."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+from clearbeam.audio import UNKNOWN_LENGTH, Recording
+from clearbeam.console import DEBUG
+from clearbeam.enhance import Settings, enhance_recording, load_enhancer
+from simulate.workers import for_each, without_ctrl_c
+
+Tell = Callable[[float], object]
+Job = tuple[Recording, Path]  # what is enhanced, and into which file
+
+
+class Networks(NamedTuple):
+    """What `load_enhancer` is asked for."""
+
+    model: str = "default"
+    device: str = "auto"
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one recording went: what to warn of, and the error where there is no output."""
+
+    job: Job
+    warnings: tuple[str, ...]
+    error: Exception | None
+
+
+def enhance_many(
+    jobs: Sequence[Job],
+    networks: Networks,
+    settings: Settings,
+    processes: int = 1,
+    on_seconds: Tell = lambda seconds: None,
+) -> Iterator[Outcome]:
+    """Enhance every recording, the same bytes for any number of processes.
+
+    The largest go first, so that no process is left alone with a long one at the end. `on_seconds`
+    hears how many seconds each finished block lasts; it is called from another thread where there
+    are several processes. Yields outcomes as they come. Raises ValueError for no such networks,
+    ChildProcessError when a process dies.
+    """
+    _enhancer.cache_clear()
+    largest_first = sorted(jobs, key=_size, reverse=True)
+    with _heard_here(on_seconds, processes) as tell:
+        work = partial(_enhance, networks, settings, tell)
+        yield from for_each(work, largest_first, processes)
+
+
+def _size(job: Job) -> float:
+    """Of the work: how long, for how many mics."""
+    recording, _ = job
+    if recording.n_samples == UNKNOWN_LENGTH:
+        return float("inf")
+    return recording.n_samples / recording.sample_rate * recording.n_mics
+
+
+def _enhance(networks: Networks, settings: Settings, on_seconds: Tell, job: Job) -> Outcome:
+    """One recording. What is wrong with the networks is raised: no other would fare better."""
+    enhancer = _enhancer(*networks)
+    error: Exception | None = None
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        try:
+            enhance_recording(enhancer, *job, settings, on_seconds)
+        except (ValueError, OSError) as found:
+            if os.environ.get(DEBUG):
+                raise
+            error = found
+    return Outcome(job, tuple(str(one.message) for one in heard), error)
+
+
+_enhancer = lru_cache(maxsize=1)(load_enhancer)
+
+
+@contextmanager
+def _heard_here(tell: Tell, processes: int) -> Iterator[Tell]:
+    """A function that calls `tell` in this process, from whichever process it is called."""
+    if processes == 1:
+        yield tell
+        return
+    with without_ctrl_c():
+        manager = multiprocessing.get_context("spawn").Manager()
+    with manager:
+        queue = manager.Queue()
+
+        def listen() -> None:
+            for seconds in iter(queue.get, None):
+                tell(seconds)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            yield queue.put
+        finally:
+            queue.put(None)
+            listener.join()
