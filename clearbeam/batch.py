@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import struct
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,10 @@ from typing import NamedTuple
 from clearbeam.audio import UNKNOWN_LENGTH, Recording
 from clearbeam.console import DEBUG
 from clearbeam.enhance import Settings, enhance_recording, load_enhancer
-from simulate.workers import for_each, without_ctrl_c
+from simulate.workers import for_each
+
+_SECONDS = struct.Struct("d")
+_LISTEN_EVERY_S = 0.3
 
 Tell = Callable[[float], object]
 Job = tuple[Recording, Path]  # what is enhanced, and into which file
@@ -89,23 +93,35 @@ _enhancer = lru_cache(maxsize=1)(load_enhancer)
 
 @contextmanager
 def _heard_here(tell: Tell, processes: int) -> Iterator[Tell]:
-    """A function that calls `tell` in this process, from whichever process it is called."""
+    """A function that has `tell` called in this process, from whichever process it is called.
+
+    Through a file that all append to: it can neither block nor fail when somebody is stopped.
+    """
     if processes == 1:
         yield tell
         return
-    with without_ctrl_c():
-        manager = multiprocessing.get_context("spawn").Manager()
-    with manager:
-        queue = manager.Queue()
-
-        def listen() -> None:
-            for seconds in iter(queue.get, None):
-                tell(seconds)
-
-        listener = threading.Thread(target=listen)
+    end = threading.Event()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seconds"
+        path.touch()
+        listener = threading.Thread(target=_listen, args=(path, tell, end))
         listener.start()
         try:
-            yield queue.put
+            yield partial(_append, path)
         finally:
-            queue.put(None)
+            end.set()
             listener.join()
+
+
+def _append(path: Path, seconds: float) -> None:
+    with path.open("ab") as file:
+        file.write(_SECONDS.pack(seconds))
+
+
+def _listen(path: Path, tell: Tell, end: threading.Event) -> None:
+    with path.open("rb") as file:
+        last = False
+        while not last:
+            last = end.wait(_LISTEN_EVERY_S)
+            for (seconds,) in _SECONDS.iter_unpack(file.read()):
+                tell(seconds)

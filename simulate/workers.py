@@ -73,7 +73,7 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iter
     ):
 
         def submit(n: int) -> set[Future[T]]:
-            with without_ctrl_c():
+            with _without_ctrl_c():
                 return {pool.submit(task, item) for item in islice(left, n)}
 
         try:
@@ -97,7 +97,7 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iter
 
 
 @contextmanager
-def without_ctrl_c() -> Iterator[None]:
+def _without_ctrl_c() -> Iterator[None]:
     """Ctrl-C comes after the block, and never to processes started inside.
 
     A terminal sends it to all of them; so only the first one answers, and stops the others.
