@@ -45,7 +45,7 @@ class SeparationConfig:
     n_talkers: int = 3
     embed: int = 20
     width: int = 32
-    outer: int = 16
+    outer: int = 24
     intra: int = 16
     inter: int = 32
     blocks: int = 4

@@ -7,6 +7,7 @@ freqs, frames, embed)``. A talker who is missing is silence: a target of zeros.
 from __future__ import annotations
 
 from itertools import permutations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,70 +18,69 @@ _LEAST = 1e-3  # an error 30 dB below the talker is as good as none
 _LEAST_MISSING = 1e-2  # as is a missing talker 20 dB below the mixture
 
 
-def talker_labels(S: Tensor, N: Tensor) -> tuple[Tensor, Tensor]:
-    """Who dominates each bin, and how much the bin counts.
+class Products(NamedTuple):
+    """Inner products over the weighted bins of a clip: all that the clustering objectives need.
+
+    VV ``(batch, embed, embed)``, VY ``(batch, embed, talkers)``, and of ``Y^T Y`` the diagonal,
+    counts ``(batch, talkers)``: as each bin has one talker the rest is zero.
+    """
+
+    VV: Tensor
+    VY: Tensor
+    counts: Tensor
+
+
+def clustering_products(V: Tensor, S: Tensor, N: Tensor) -> Products:
+    """Products of embeddings and labels, where a bin's label is its loudest talker.
+
+    The weights of a clip add up to one (to zero in silence): the magnitude of the mixture (Wang,
+    Le Roux & Hershey 2018, eq. 9), less where noise is louder than speech.
 
     Args:
+        V: embeddings ``(batch, freqs, frames, embed)``.
         S: spectra of the talkers ``(batch, talkers, freqs, frames)``.
         N: spectrum of the rest ``(batch, freqs, frames)``.
-
-    Returns:
-        Y ``(batch, talkers, freqs, frames)``, one where that talker is the loudest; and weights
-        ``(batch, freqs, frames)`` that add up to one a clip (to zero in silence): the magnitude of
-        the mixture (Wang, Le Roux & Hershey 2018, eq. 9), less where noise is louder than speech.
     """
-    magnitude = S.abs()
-    Y = torch.zeros_like(magnitude).scatter_(1, magnitude.argmax(1, keepdim=True), 1)
-    speech, noise = S.sum(1).abs().square(), N.abs().square()
-    weight = (S.sum(1) + N).abs() * speech / (speech + noise + _EPS)
-    return Y, weight / (weight.sum(dim=(-1, -2), keepdim=True) + _EPS)
+    with torch.no_grad():
+        power, speech = _squared(S), S.sum(1)
+        Y = (power == power.amax(1, keepdim=True)).to(power.dtype)
+        share = _squared(speech) / (_squared(speech) + _squared(N) + _EPS)
+        weight = _squared(speech + N).sqrt() * share
+        weight = weight / (weight.sum(dim=(-1, -2), keepdim=True) + _EPS)
+        # frames before freqs: how spectra and embeddings lie in memory
+        weighted = (Y * weight.unsqueeze(1)).transpose(-1, -2).flatten(2)
+        weight = weight.transpose(-1, -2).flatten(1)
+    rows = V.transpose(1, 2).flatten(1, 2)
+    VV = torch.einsum("bnd,bne->bde", rows, rows * weight.unsqueeze(-1))
+    return Products(VV, torch.einsum("bnd,bkn->bdk", rows, weighted), weighted.sum(-1))
 
 
-def deep_clustering(V: Tensor, Y: Tensor, weight: Tensor) -> Tensor:
+def deep_clustering(products: Products) -> Tensor:
     """``|V V^T - Y Y^T|^2`` between all weighted bins, without a matrix of all bins.
 
     Hershey, Chen, Le Roux & Watanabe, "Deep clustering", ICASSP 2016, eqs. 1-2 and 4:
     ``|V^T V|^2 - 2 |V^T Y|^2 + |Y^T Y|^2`` with rows scaled by the square root of their weights.
     As those add up to one, the value is a share of pairs that are judged wrongly.
-
-    Args:
-        V: embeddings ``(batch, freqs, frames, embed)``.
-        Y: labels ``(batch, talkers, freqs, frames)``.
-        weight: ``(batch, freqs, frames)``.
     """
-    VV, VY, YY = _products(V, Y, weight)
-    return (_energy(VV) - 2 * _energy(VY) + _energy(YY)).mean()
+    VV, VY, counts = products
+    return (_energy(VV) - 2 * _energy(VY) + counts.square().sum(-1)).mean()
 
 
-def whitened_deep_clustering(V: Tensor, Y: Tensor, weight: Tensor) -> Tensor:
+def whitened_deep_clustering(products: Products) -> Tensor:
     """``talkers - tr((V^T V)^-1 V^T Y (Y^T Y)^-1 Y^T V)``: what V cannot tell of the labels.
 
     Wang, Le Roux & Hershey, "Alternative objective functions for deep clustering", ICASSP 2018,
     eq. 7, over the number of talkers: 0 when the labels lie in the span of V, 1 when they are
     orthogonal to it. Missing talkers count neither way.
     """
-    VV, VY, YY = _products(V, Y, weight)
+    VV, VY, counts = products
     size = VV.diagonal(dim1=-1, dim2=-2).mean(-1)[:, None, None]
     ridge = (_RIDGE * size + _EPS) * torch.eye(VV.shape[-1], dtype=VV.dtype, device=VV.device)
-    counts = YY.diagonal(dim1=-1, dim2=-2)
     present = counts > _EPS
-    # (Y^T Y)^-1 is diagonal: each bin has one talker
-    scale = torch.where(present, counts, 1).rsqrt() * present
-    VY = VY * scale[:, None]
+    VY = VY * (torch.where(present, counts, 1).rsqrt() * present)[:, None]
     explained = (VY * torch.linalg.solve(VV + ridge, VY)).sum(dim=(-1, -2))
     n_present = present.sum(-1)
     return ((n_present - explained) / n_present.clamp(min=1)).mean()
-
-
-def _products(V: Tensor, Y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted ``V^T V``, ``V^T Y`` and ``Y^T Y``."""
-    V = V * weight.sqrt().unsqueeze(-1)
-    Y = Y * weight.sqrt().unsqueeze(1)
-    return (
-        torch.einsum("bftd,bfte->bde", V, V),
-        torch.einsum("bftd,bkft->bdk", V, Y),
-        torch.einsum("bkft,blft->bkl", Y, Y),
-    )
 
 
 def _energy(x: Tensor) -> Tensor:
@@ -143,15 +143,16 @@ def compressed_loss(S_hat: Tensor, S: Tensor, power: float = 0.3) -> Tensor:
         S_hat, S: spectra of estimates and talkers, in order.
         power: exponent of the magnitudes.
     """
-    e_mag, r_mag = _magnitude(S_hat), _magnitude(S)
-    E, R = S_hat * e_mag ** (power - 1), S * r_mag ** (power - 1)
-    parts = torch.view_as_real(E - R).square().sum(-1).mean()
-    return 30 * parts + 70 * (e_mag**power - r_mag**power).square().mean()
+    e_mag, r_mag = (_squared(X).add(_EPS).sqrt() for X in (S_hat, S))
+    e_small, r_small = e_mag**power, r_mag**power
+    difference = S_hat * (e_small / e_mag) - S * (r_small / r_mag)
+    return 30 * _squared(difference).mean() + 70 * (e_small - r_small).square().mean()
 
 
 def _power(X: Tensor) -> Tensor:
-    return (X.real.square() + X.imag.square()).sum(dim=(-1, -2))
+    return _squared(X).sum(dim=(-1, -2))
 
 
-def _magnitude(X: Tensor) -> Tensor:
-    return (X.real.square() + X.imag.square() + _EPS).sqrt()
+def _squared(X: Tensor) -> Tensor:
+    """Squared magnitude, with a gradient at zero."""
+    return X.real.square() + X.imag.square()

@@ -7,7 +7,6 @@ looks at them.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from separation.network import SeparationConfig, SeparationNet
 from separation.weights import load_separation, save_separation
 
 _LOUD = 0.01  # share of the power of all masks above which a mask is taken for a talker
+_PRODUCTS = objectives.Products._fields
 
 
 class Separate:
@@ -80,11 +80,12 @@ class Separate:
         masks = masks[:, : self.size.n_talkers]
         masks = objectives.in_order(masks, objectives.best_order(masks, X[:, 0], S))
         S_hat = masks * X[:, :1]
+        products = objectives.clustering_products(V, S, X[:, 0] - S.sum(1))
         return Outputs(
             estimate=self.stft.inverse(S_hat, batch["early"].shape[-1]),
             reference=batch["early"],
             heard=batch["mixture"][:, 0],
-            extra={"X": X[:, 0], "S": S, "S_hat": S_hat, "V": V},
+            extra={"X": X[:, 0], "S": S, "S_hat": S_hat, **products._asdict()},
         )
 
     def losses(self) -> dict[str, Loss]:
@@ -94,10 +95,8 @@ class Separate:
         deep clustering of the embeddings.
         """
 
-        def clustering(outputs: Outputs, objective: Any) -> Tensor:
-            X, S = outputs.extra["X"], outputs.extra["S"]
-            Y, weight = objectives.talker_labels(S, X - S.sum(1))
-            return objective(outputs.extra["V"], Y, weight)
+        def products(outputs: Outputs) -> objectives.Products:
+            return objectives.Products(*(outputs.extra[name] for name in _PRODUCTS))
 
         def snr(outputs: Outputs) -> Tensor:
             return objectives.snr_loss(*(outputs.extra[name] for name in ("S_hat", "S", "X")))
@@ -109,8 +108,8 @@ class Separate:
             "pit_si_sdr": common_losses(self.stft)["pit_si_sdr"],
             "snr": snr,
             "compressed": compressed,
-            "clustering": partial(clustering, objective=objectives.deep_clustering),
-            "whitened": partial(clustering, objective=objectives.whitened_deep_clustering),
+            "clustering": lambda o: objectives.deep_clustering(products(o)),
+            "whitened": lambda o: objectives.whitened_deep_clustering(products(o)),
         }
 
     def scores(self, outputs: Outputs) -> dict[str, Tensor]:
