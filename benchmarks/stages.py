@@ -32,6 +32,7 @@ from clearbeam.metrics import pesq_wb, si_sdr, stoi
 from clearbeam.tables import Table
 from multichannel import Enhancer
 from multichannel.frontend import Beamed, MaskNetwork, spread_mics
+from multichannel.lookahead import Listener
 from multichannel.passes import Cleaner, offline_passes
 
 
@@ -40,14 +41,17 @@ def passes_over(
 ) -> Iterator[tuple[str, Tensor]]:
     """Waveforms of the beam and the network's output of each pass after estimates ``s``."""
     nets = enhancer.cleaners()
-    passes = offline_passes(nets, enhancer.stft, enhancer.config, mics, 0)
+    stft, config = enhancer.stft, enhancer.config
+    listener = Listener(stft, config)
+    heard, rest = listener.step(x, stft(x)), listener.flush(x[:, None, :0])
+    passes = offline_passes(nets, listener, config, mics, 0)
     for name, net, one in zip(names, nets[-len(names) :], passes[-len(names) :], strict=True):
         one.before = None
-        parts = one.frames(x, s) + one.beam.flush()
+        parts = one.frames(heard, s) + one.last_frames(rest, s[..., :0])
         kept = [[part for part in beamed if part is not None] for beamed in parts]
         frames = Beamed(*(torch.cat(part, -1) for part in zip(*kept, strict=True)))
-        yield f"{name} beam", enhancer.stft.inverse(frames.beam)
-        s = enhancer.stft.inverse(Cleaner(net).step(frames))
+        yield f"{name} beam", stft.inverse(frames.beam)
+        s = stft.inverse(Cleaner(net).step(frames))
         yield f"{name} pass", s[0]
 
 

@@ -25,6 +25,7 @@ from multichannel.frontend import (
 )
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.look import Look
+from multichannel.lookahead import Listener
 from multichannel.offline import ready_net
 from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
 from multichannel.stft import STFT, STFTConfig, STFTStream
@@ -261,7 +262,8 @@ class Stream:
         if causal:
             self.live = live_passes(nets, stft, config, mics, reference_mic, look)
         else:
-            self.offline = offline_passes(nets, stft, config, mics, reference_mic, look)
+            self.listener = Listener(stft, config)
+            self.offline = offline_passes(nets, self.listener, config, mics, reference_mic, look)
 
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
@@ -282,10 +284,11 @@ class Stream:
         n_windows = 2 * self.enhancer.stft.config.n_fft + self.enhancer.config.beam_n_fft
         n_silence = (1 + len(self.offline)) * n_windows
         tail = [self._enhance(self._device_tensor(torch.zeros(self.n_mics, n_silence)))]
-        s = None
-        for one in self.offline:
-            s = one.flush(tail[0].new_zeros(self.network.mics.numel(), 0) if s is None else s)
-        if s is not None:
+        if self.offline:
+            s = tail[0].new_zeros(self.network.mics.numel(), 0)
+            last = self.listener.flush(s.new_zeros(self.n_mics, 1, 0))
+            for one in self.offline:
+                s = one.flush(last, s)
             tail.append(s[0])
         return torch.cat(tail)[: self.n_in - self.n_out]
 
@@ -312,10 +315,13 @@ class Stream:
 
     def _enhance(self, x: Tensor) -> Tensor:
         """The samples ``(n,)`` that ``x`` completes."""
-        frames = self.input.analyse(x.to(self.dtype)).split(_FRAMES_AT_ONCE, -1)
-        s = torch.cat([self.output.synthesise(self._estimate(X)) for X in frames], -1)
-        for one in self.offline:
-            s = one.step(x, s)
+        X = self.input.analyse(x.to(self.dtype))
+        frames = X.split(_FRAMES_AT_ONCE, -1)
+        s = torch.cat([self.output.synthesise(self._estimate(one)) for one in frames], -1)
+        if self.offline:
+            heard = self.listener.step(x, X)
+            for one in self.offline:
+                s = one.step(heard, s)
         return s[0].to(x.dtype)
 
     def _estimate(self, X: Tensor) -> Tensor:

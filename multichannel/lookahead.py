@@ -1,6 +1,7 @@
 """The offline front-end: each block's beam from its own statistics and its neighbours'.
 
-Axes: waveform ``(mics, samples)``, spectrum ``X (mics, freqs, frames)``.
+Axes: waveform ``(mics, samples)``, spectrum ``X (mics, freqs, frames)``; ``s`` and ``S`` are of the
+estimates.
 """
 
 from __future__ import annotations
@@ -14,7 +15,92 @@ from multichannel.aim import Aim
 from multichannel.beamform import apply_beamformer
 from multichannel.frontend import Beamed, FrontEndConfig
 from multichannel.spatial import CovarianceState
-from multichannel.stft import STFT, STFTStream
+from multichannel.stft import STFT, STFTConfig, STFTStream, join_frames
+
+
+class Heard(NamedTuple):
+    """The mics' spectra, the same for all passes: frames of the network's window, blocks of the
+    beam's."""
+
+    X: Tensor
+    blocks: list[Tensor]
+
+
+class Listener:
+    """Transforms the mics into the beam's window, once for all passes.
+
+    Args:
+        stft: the network's transform.
+        config: the beam's window and the length of blocks.
+    """
+
+    def __init__(self, stft: STFT, config: FrontEndConfig, sample_rate: int = 16000) -> None:
+        self.stft = stft
+        self.long = STFT(STFTConfig(config.beam_n_fft, config.beam_hop))
+        self.long.to(stft.analysis_window.device)
+        self.block_frames = round(config.block_s * sample_rate / config.beam_hop)
+        self.fade_frames = round(config.crossfade_s * sample_rate / config.beam_hop)
+        self._stream, self._blocks = STFTStream(self.long), Blocks(self.block_frames)
+
+    def step(self, x: Tensor, X: Tensor) -> Heard:
+        """Samples ``x`` and the network's frames ``X`` that they complete."""
+        return Heard(X, self._blocks.add(self._stream.analyse(x)))
+
+    def flush(self, X: Tensor) -> Heard:
+        """The last block, and no frame of ``X``."""
+        return Heard(X[..., :0], self._blocks.rest())
+
+
+class Blocks:
+    """Frames gathered into blocks of ``n_frames``."""
+
+    def __init__(self, n_frames: int) -> None:
+        self.n_frames, self._n_collected = n_frames, 0
+        self._collected: list[Tensor] = []
+
+    def add(self, X: Tensor) -> list[Tensor]:
+        """The blocks that ``X (channels, freqs, frames)`` completes."""
+        whole: list[Tensor] = []
+        while X.shape[-1]:
+            part = X[..., : self.n_frames - self._n_collected]
+            X = X[..., part.shape[-1] :]
+            self._collected.append(part)
+            self._n_collected += part.shape[-1]
+            if self._n_collected == self.n_frames:
+                whole += self.rest()
+        return whole
+
+    def rest(self) -> list[Tensor]:
+        """What is left of a block, if anything."""
+        parts, self._collected, self._n_collected = self._collected, [], 0
+        return [join_frames(parts)] if parts else []
+
+
+class FrameQueue:
+    """Frames that wait, first come first out."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+
+    def put(self, X: Tensor) -> None:
+        if X.shape[-1]:
+            self._parts.append(X)
+
+    @property
+    def n_frames(self) -> int:
+        return sum(part.shape[-1] for part in self._parts)
+
+    @property
+    def n_together(self) -> int:
+        """Frames that come out without being copied."""
+        return self._parts[0].shape[-1]
+
+    def take(self, n: int) -> Tensor:
+        """The first ``n`` of those together."""
+        first = self._parts.pop(0)
+        if n < first.shape[-1]:
+            self._parts.insert(0, first[..., n:])
+        return first[..., :n]
 
 
 class _Block(NamedTuple):
@@ -32,66 +118,44 @@ class LookaheadBeam:
 
     Args:
         aim: what it aims at, with the statistics of the long window.
-        stft, long: the network's transform and the beam's.
-        config: length of blocks and fades.
+        listener: whose frames it gets.
         reference_mic: whose view of the talker is kept; None lets the aim choose.
     """
 
-    def __init__(
-        self,
-        aim: Aim,
-        stft: STFT,
-        long: STFT,
-        config: FrontEndConfig,
-        reference_mic: int | None = None,
-        sample_rate: int = 16000,
-    ) -> None:
-        self.aim, self.stft, self.long, self.config = aim, stft, long, config
-        self.reference_mic = reference_mic
-        self.block_frames = round(config.block_s * sample_rate / config.beam_hop)
-        self.fade_frames = round(config.crossfade_s * sample_rate / config.beam_hop)
-        self.short_stream, self.long_stream = STFTStream(stft), STFTStream(long)
-        self.beam_stream = STFTStream(stft)
-        self.collected: list[Tensor] = []  # long frames of the block being filled
-        self.n_collected = 0
+    def __init__(self, aim: Aim, listener: Listener, reference_mic: int | None = None) -> None:
+        self.aim, self.reference_mic = aim, reference_mic
+        self.fade_frames = listener.fade_frames
+        self.short_stream = STFTStream(listener.stft)  # of the estimates, as is the next
+        self.long_stream = STFTStream(listener.long)
+        self.beam_streams = STFTStream(listener.long), STFTStream(listener.stft)
+        self.estimated = Blocks(listener.block_frames)
+        self.heard: list[Tensor] = []  # blocks of the mics that wait for their estimate
         self.blocks: list[_Block] = []
         self.weights: Tensor | None = None
-        self.frames: list[Tensor] = []  # short frames whose beam is not there yet
+        self.mics, self.estimates = FrameQueue(), FrameQueue()  # short frames without a beam yet
 
-    def step(self, x: Tensor, s: Tensor) -> list[Beamed]:
-        """Frames that mics ``x (mics, samples)`` and estimates ``s (estimates, samples)`` complete:
-        those of the last whole block but one."""
-        self.n_mics = x.shape[0]
-        channels = torch.cat([x, s])
-        self.frames.append(self.short_stream.analyse(channels))
-        return self._collect(self.long_stream.analyse(channels))
+    def step(self, heard: Heard, s: Tensor) -> list[Beamed]:
+        """Frames that the mics and estimates ``s (estimates, samples)`` complete: those of the last
+        whole block but one. The estimates may lag behind the mics."""
+        self.mics.put(heard.X)
+        self.heard += heard.blocks
+        self.estimates.put(self.short_stream.analyse(s))
+        return self._close(self.estimated.add(self.long_stream.analyse(s)))
 
     def flush(self) -> list[Beamed]:
         """The frames of the last two blocks."""
-        ready = self._close_block() if self.n_collected else []
+        ready = self._close(self.estimated.rest())
         return ready + self._beam_block(last=True) if self.blocks else ready
 
-    def _collect(self, Z: Tensor) -> list[Beamed]:
-        """Gather long frames ``(channels, freqs, frames)``; close every block that is full."""
+    def _close(self, blocks: list[Tensor]) -> list[Beamed]:
+        """Pair blocks of the estimates with those of the mics."""
         ready = []
-        while Z.shape[-1]:
-            part = Z[..., : self.block_frames - self.n_collected]
-            Z = Z[..., part.shape[-1] :]
-            self.collected.append(part)
-            self.n_collected += part.shape[-1]
-            if self.n_collected == self.block_frames:
-                ready += self._close_block()
+        for S in blocks:
+            X = self.heard.pop(0)[..., : S.shape[-1]]
+            self.blocks.append(_Block(X, self.aim.sums(X, S)))
+            if len(self.blocks) > 1:
+                ready += self._beam_block()
         return ready
-
-    def _close_block(self) -> list[Beamed]:
-        X, S = self._split(torch.cat(self.collected, -1))
-        self.collected, self.n_collected = [], 0
-        self.blocks.append(_Block(X, self.aim.sums(X, S)))
-        return self._beam_block() if len(self.blocks) > 1 else []
-
-    def _split(self, Z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mics and estimates."""
-        return Z[: self.n_mics], Z[self.n_mics :]
 
     def _beam_block(self, last: bool = False) -> list[Beamed]:
         """Beam the newest block but one, which now has both neighbours; or the last one."""
@@ -114,15 +178,12 @@ class LookaheadBeam:
     def _to_network_frames(self, beam: Tensor) -> list[Beamed]:
         """From the long window to the network's: the beam's frames beside those that wait."""
         assert self.reference_mic is not None
-        B = self.beam_stream.analyse(self.long_stream.synthesise(beam))
+        long, short = self.beam_streams
+        B = short.analyse(long.synthesise(beam))
         ready = []
         while B.shape[-1]:
-            n = min(self.frames[0].shape[-1], B.shape[-1])
-            X, S = self._split(self.frames[0][..., :n])
-            if n:
-                ready.append(self.aim.beamed(B[..., :n], X, S, self.reference_mic))
+            n = min(self.mics.n_together, self.estimates.n_together, B.shape[-1])
+            X, S = self.mics.take(n), self.estimates.take(n)
+            ready.append(self.aim.beamed(B[..., :n], X, S, self.reference_mic))
             B = B[..., n:]
-            self.frames[0] = self.frames[0][..., n:]
-            if not self.frames[0].shape[-1]:
-                self.frames.pop(0)
         return ready

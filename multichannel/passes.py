@@ -20,9 +20,9 @@ from multichannel.aim import Aim, EstimateAim, PresenceAim
 from multichannel.frontend import Beamed, FrontEndConfig, MaskNetwork, RecursiveBeam, spread_mics
 from multichannel.gtcrn import GTCRN
 from multichannel.look import Look
-from multichannel.lookahead import LookaheadBeam
+from multichannel.lookahead import Heard, Listener, LookaheadBeam
 from multichannel.offline import AnyNet, ready_net
-from multichannel.stft import STFT, STFTConfig, STFTStream
+from multichannel.stft import STFT, STFTStream
 
 
 class Cleaner:
@@ -71,31 +71,33 @@ class OfflinePass:
     """
 
     def __init__(
-        self, beam: LookaheadBeam, net: AnyNet | None, before: OfflinePass | None = None
+        self,
+        beam: LookaheadBeam,
+        stft: STFT,
+        net: AnyNet | None,
+        before: OfflinePass | None = None,
     ) -> None:
         self.beam, self.before = beam, before
         self.cleaner = None if net is None else Cleaner(net)
-        self.output = STFTStream(beam.stft)
-        self.waiting: Tensor | None = None  # mics whose estimate is not there yet
+        self.output = STFTStream(stft)
 
-    def frames(self, x: Tensor, s: Tensor) -> list[Beamed]:
-        """Beams that are ready; ``x`` waits for ``s``, which may come later."""
-        x = x if self.waiting is None else torch.cat([self.waiting, x], -1)
-        n = s.shape[-1]
-        self.waiting = x[..., n:]
+    def frames(self, heard: Heard, s: Tensor) -> list[Beamed]:
+        """Beams that are ready; what was heard waits for ``s``, which may come later."""
         if self.before is not None:
             self.beam.reference_mic = self.before.beam.reference_mic
-        return self.beam.step(x[..., :n], s)
+        return self.beam.step(heard, s)
 
-    def step(self, x: Tensor, s: Tensor) -> Tensor:
+    def last_frames(self, heard: Heard, s: Tensor) -> list[Beamed]:
+        """All other beams, after what was heard and estimated last."""
+        return self.frames(heard, s) + self.beam.flush()
+
+    def step(self, heard: Heard, s: Tensor) -> Tensor:
         """Samples ``(1, n)`` of the next estimate that are ready."""
-        return self._clean(self.frames(x, s), s)
+        return self._clean(self.frames(heard, s), s)
 
-    def flush(self, s: Tensor) -> Tensor:
+    def flush(self, heard: Heard, s: Tensor) -> Tensor:
         """The rest, after the last samples ``s`` of the estimate before."""
-        empty = self.waiting[..., :0] if self.waiting is not None else s[:0]
-        frames = self.frames(empty, s) if s.shape[-1] else []
-        return self._clean(frames + self.beam.flush(), s)
+        return self._clean(self.last_frames(heard, s), s)
 
     def _clean(self, frames: list[Beamed], like: Tensor) -> Tensor:
         assert self.cleaner is not None
@@ -112,26 +114,34 @@ def live_passes(
     look: Look | None = None,
 ) -> list[LivePass]:
     """One pass a network; the last may be None when only its beam is wanted."""
-    aims: list[Aim] = [PresenceAim(config, stft, mics, look), EstimateAim(config)]
-    return [LivePass(aim, reference_mic, net) for aim, net in zip(aims, nets, strict=False)]
+    aims = _aims(len(nets), stft, config, mics, look)
+    return [LivePass(aim, reference_mic, net) for aim, net in zip(aims, nets, strict=True)]
 
 
 def offline_passes(
     nets: Sequence[AnyNet | None],
-    stft: STFT,
+    listener: Listener,
     config: FrontEndConfig,
     mics: Tensor,
     reference_mic: int | None = None,
     look: Look | None = None,
 ) -> list[OfflinePass]:
-    """As `live_passes`, offline."""
-    long = STFT(STFTConfig(config.beam_n_fft, config.beam_hop)).to(stft.analysis_window.device)
-    aims: list[Aim] = [PresenceAim(config, long, mics, look), EstimateAim(config)]
+    """As `live_passes`, offline; ``listener`` hears for all of them."""
     passes: list[OfflinePass] = []
-    for aim, net in zip(aims, nets, strict=False):
-        beam = LookaheadBeam(aim, stft, long, config, reference_mic)
-        passes.append(OfflinePass(beam, net, passes[-1] if passes else None))
+    aims = _aims(len(nets), listener.long, config, mics, look)
+    for aim, net in zip(aims, nets, strict=True):
+        beam = LookaheadBeam(aim, listener, reference_mic)
+        passes.append(OfflinePass(beam, listener.stft, net, passes[-1] if passes else None))
     return passes
+
+
+def _aims(
+    n_passes: int, stft: STFT, config: FrontEndConfig, mics: Tensor, look: Look | None
+) -> list[Aim]:
+    """The first pass aims at what the mask network found, the others at the estimate before."""
+    aims: list[Aim] = [PresenceAim(config, stft, mics, look)]
+    aims += [EstimateAim(config) for _ in range(n_passes - 1)]
+    return aims[:n_passes]
 
 
 @torch.no_grad()
@@ -163,10 +173,12 @@ def front_end_frames(
             S = one.step(X, S)
         ready = [last.frames(X, S)]
     else:
-        *earlier, final = offline_passes(every, stft, config, network.mics, 0)
+        listener = Listener(stft, config)
+        *earlier, final = offline_passes(every, listener, config, network.mics, 0)
         s = stft.inverse(S, x.shape[-1])
+        heard, rest = listener.step(x, X), listener.flush(X)
         for pass_ in earlier:
-            s = torch.cat([pass_.step(x, s), pass_.flush(s[..., :0])], -1)
-        ready = final.frames(x, s) + final.beam.flush()
+            s = torch.cat([pass_.step(heard, s), pass_.flush(rest, s[..., :0])], -1)
+        ready = final.frames(heard, s) + final.last_frames(rest, s[..., :0])
     parts = ([part for part in one if part is not None] for one in ready)
     return Beamed(*(torch.cat(part, -1)[..., :n_frames] for part in zip(*parts, strict=True)))

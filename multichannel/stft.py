@@ -17,6 +17,7 @@ other: reconstruction is perfect to the first and the last sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -205,6 +206,13 @@ class STFTStream:
         n_history = min(self._n_history, x.shape[-1])
         self._n_history -= n_history
         return x[..., n_history:]
+
+
+def join_frames(spectra: Sequence[Tensor]) -> Tensor:
+    """Spectra ``(..., freqs, frames)`` one after another, in memory as the STFT writes them."""
+    if len(spectra) == 1:
+        return spectra[0]
+    return torch.cat([X.mT for X in spectra], -2).mT
 
 
 def griffin_lim(
