@@ -11,14 +11,11 @@ struct OrtSession;
 struct OrtSessionOptions;
 struct OrtRunOptions;
 struct OrtAllocator;
-struct OrtMemoryInfo;
 struct OrtStatus;
 struct OrtTypeInfo;
 struct OrtTensorTypeAndShapeInfo;
 struct OrtValue;
 enum OrtLoggingLevel { ORT_LOGGING_LEVEL_ERROR = 3 };
-enum OrtAllocatorType { OrtArenaAllocator = 1 };
-enum OrtMemType { OrtMemTypeDefault = 0 };
 enum ONNXTensorElementDataType { ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1 };
 typedef OrtStatus* S;
 
@@ -41,10 +38,10 @@ struct OrtApi {
   void* before_36[2];
   S (*SessionGetInputName)(const OrtSession*, size_t, OrtAllocator*, char**);
   S (*SessionGetOutputName)(const OrtSession*, size_t, OrtAllocator*, char**);
-  void* before_49[11];
-  S (*CreateTensorWithDataAsOrtValue)(const OrtMemoryInfo*, void*, size_t, const int64_t*, size_t,
-                                      ONNXTensorElementDataType, OrtValue**);
-  void* before_51[1];
+  void* before_48[10];
+  S (*CreateTensorAsOrtValue)(OrtAllocator*, const int64_t*, size_t, ONNXTensorElementDataType,
+                              OrtValue**);
+  void* before_51[2];
   S (*GetTensorMutableData)(OrtValue*, void**);
   void* before_55[3];
   S (*CastTypeInfoToTensorInfo)(const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo**);
@@ -53,9 +50,7 @@ struct OrtApi {
   S (*GetDimensions)(const OrtTensorTypeAndShapeInfo*, int64_t*, size_t);
   void* before_64[1];
   S (*GetTensorShapeElementCount)(const OrtTensorTypeAndShapeInfo*, size_t*);
-  void* before_69[4];
-  S (*CreateCpuMemoryInfo)(OrtAllocatorType, OrtMemType, OrtMemoryInfo**);
-  void* before_78[8];
+  void* before_78[13];
   S (*GetAllocatorWithDefaultOptions)(OrtAllocator**);
   void* before_96[17];
   void (*ReleaseValue)(OrtValue*);
