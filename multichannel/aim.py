@@ -18,7 +18,12 @@ from multichannel.beamform import choose_reference_mic, mvdr_souden
 from multichannel.frontend import Beamed, FrontEndConfig, array_gain, living_mic, presence_of
 from multichannel.loading import loading_for_frames
 from multichannel.look import Look
-from multichannel.spatial import CovarianceState, covariance_sums, recursive_covariance
+from multichannel.spatial import (
+    CovarianceState,
+    covariance_sums,
+    recursive_covariance,
+    total_power,
+)
 from multichannel.stft import STFT
 
 _TINY = 1e-30
@@ -145,8 +150,8 @@ def evened(X: Tensor, S: Tensor) -> Tensor:
     Returns:
         ``(mics + 1, freqs, frames)``, zero where all mics are silent.
     """
-    power = X.abs().square().mean(-3)
-    scale = torch.where(power > _TINY, power.clamp(min=_TINY) ** -0.25, 0)
+    power = total_power(X) / X.shape[-3]
+    scale = torch.where(power > _TINY, power.clamp(min=_TINY).rsqrt().sqrt(), 0)
     return torch.cat([X, S]) * scale
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from multichannel.beamform import apply_beamformer
 from multichannel.offline import AnyNet
+from multichannel.spatial import total_power
 from multichannel.usable import standing_in
 
 if TYPE_CHECKING:
@@ -92,15 +93,14 @@ def presence_of(S: Tensor, X: Tensor) -> Tensor:
     Returns:
         ``(freqs, frames)`` in 0..1; 0 in silence.
     """
-    speech = S.abs().square().sum(-3)
-    rest = (X - S).abs().square().sum(-3)
+    speech, rest = total_power(S), total_power(X - S)
     return speech / (speech + rest + _TINY)
 
 
 def array_gain(beam: Tensor, X: Tensor) -> Tensor:
     """Magnitude of the beam over the mics' root mean square, ``(freqs, frames)``, at most 1."""
-    power = X.abs().square().mean(-3)
-    return (beam.abs().square() / (power + _TINY)).sqrt().clamp(max=1)
+    power = total_power(X) / X.shape[-3]
+    return (total_power(beam.unsqueeze(-3)) / (power + _TINY)).sqrt().clamp(max=1)
 
 
 def living_mic(power: Tensor, reference_mic: int) -> Tensor:

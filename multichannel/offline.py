@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -70,4 +71,17 @@ def ready_net(net: GTCRN, backend: str = "auto") -> AnyNet:
         raise ValueError("expected networks on the CPU in evaluation mode for the native backend")
     if backend == "torch" or not fits or (backend == "auto" and not can_compile()):
         return net
-    return CompiledNet(net)
+    return _compiled(net)
+
+
+_known: weakref.WeakKeyDictionary[GTCRN, tuple[Tensor, CompiledNet]] = weakref.WeakKeyDictionary()
+
+
+def _compiled(net: GTCRN) -> CompiledNet:
+    """The one made before, if the weights are still those: comparing is faster than packing."""
+    values = (*net.parameters(), *net.buffers())
+    weights = torch.cat([one.detach().flatten() for one in values if one.is_floating_point()])
+    made = _known.get(net)
+    if made is None or not torch.equal(made[0], weights):
+        made = _known[net] = weights, CompiledNet(net)
+    return made[1]

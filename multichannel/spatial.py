@@ -85,6 +85,18 @@ def finite_or_zero(X: Tensor) -> Tensor:
     return torch.where(torch.isfinite(X), X, torch.zeros((), dtype=X.dtype, device=X.device))
 
 
+def total_power(X: Tensor) -> Tensor:
+    """Power of all mics together, ``(..., freqs, frames)`` of ``X (..., mics, freqs, frames)``.
+
+    Mic by mic, so that on a CPU nothing of the size of ``X`` is written.
+    """
+    first, *others = (torch.view_as_real(one.resolve_conj()) for one in X.unbind(-3))
+    parts = first.square()
+    for one in others:
+        parts = parts.addcmul_(one, one)
+    return parts[..., 0] + parts[..., 1]
+
+
 def recursive_covariance(
     X: Tensor, mask: Tensor | None, forgetting: float, state: CovarianceState | None = None
 ) -> tuple[Tensor, CovarianceState]:
