@@ -45,18 +45,9 @@ def aligned(posteriors: Tensor) -> Tensor:
     Neighbours first: freqs in pairs, pairs in fours and so on, each half in the order of the other;
     then every frequency in the order of the mean over all, until nothing changes.
     """
-    n_classes, n_freqs, _ = posteriors.shape
-    orders = torch.tensor(list(permutations(range(n_classes))), device=posteriors.device)
+    orders = torch.tensor(list(permutations(range(len(posteriors)))), device=posteriors.device)
     P = _centred(posteriors)
-    order = orders[:1].expand(n_freqs, -1).clone()  # [f, k]: the class of f that is class k
-    size = 1
-    while size < n_freqs:
-        for first in range(0, n_freqs - size, 2 * size):
-            left, right = slice(first, first + size), slice(first + size, first + 2 * size)
-            profile = _taken(P[:, left], order[left]).mean(1, keepdim=True)
-            theirs = _taken(P[:, right], order[right]).mean(1, keepdim=True)
-            order[right] = order[right][:, _best(theirs, profile, orders)[0]]
-        size *= 2
+    order = _by_neighbours(P, orders)  # [f, k]: the class of f that is class k
     for _ in range(_ROUNDS):
         profile = _taken(P, order).mean(1, keepdim=True)
         found = _best(P, profile, orders)
@@ -66,6 +57,23 @@ def aligned(posteriors: Tensor) -> Tensor:
     return _taken(posteriors, order)
 
 
+def _by_neighbours(P: Tensor, orders: Tensor) -> Tensor:
+    """Order of every frequency ``(freqs, classes)``, all pairs of groups of a size at once."""
+    n_classes, n_freqs, _ = P.shape
+    n_padded = 1 << (n_freqs - 1).bit_length()
+    profiles = torch.nn.functional.pad(P, (0, 0, 0, n_padded - n_freqs))
+    order = orders[:1].expand(n_padded, -1).clone()
+    size = 1
+    while size < n_padded:
+        left, right = profiles[:, 0::2], profiles[:, 1::2]
+        best = _best(right, left, orders)
+        profiles = left + _taken(right, best)
+        halves = order.view(-1, 2, size, n_classes)
+        halves[:, 1] = halves[:, 1].gather(-1, best[:, None].expand(-1, size, -1))
+        size *= 2
+    return order[:n_freqs]
+
+
 def _centred(posteriors: Tensor) -> Tensor:
     """Activities of norm one without their means, whose inner products are correlations."""
     P = posteriors - posteriors.mean(-1, keepdim=True)
@@ -73,7 +81,7 @@ def _centred(posteriors: Tensor) -> Tensor:
 
 
 def _best(P: Tensor, profile: Tensor, orders: Tensor) -> Tensor:
-    """For every frequency of ``P`` the order that correlates best with the profile (freqs, k)."""
+    """For every frequency of ``P`` the order that correlates best with its profile (freqs, k)."""
     correlation = torch.einsum("jft,kft->fkj", P, profile.expand_as(P))
     scores = torch.stack([correlation[:, range(len(o)), o].sum(-1) for o in orders.tolist()], -1)
     return orders[scores.argmax(-1)]

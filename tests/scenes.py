@@ -49,8 +49,8 @@ def far_field(
 
     positions = circle(n_mics)
     bursts = noise(n_samples) * _envelope(n_samples, generator)
-    x = _arriving(bursts / bursts.std(correction=0), positions, azimuth_deg)
-    n = _arriving(noise(n_samples), positions, noise_azimuth_deg) * 10 ** (-snr_db / 20)
+    x = arriving(bursts / bursts.std(correction=0), positions, azimuth_deg)
+    n = arriving(noise(n_samples), positions, noise_azimuth_deg) * 10 ** (-snr_db / 20)
     n = n + noise(n_mics, n_samples) * 10 ** (self_noise_db / 20)
     return FarField(positions, 0.05 * x, 0.05 * n, azimuth_deg, noise_azimuth_deg)
 
@@ -78,7 +78,7 @@ def _envelope(n_samples: int, generator: torch.Generator) -> Tensor:
     return level.repeat_interleave(1000)[:n_samples]
 
 
-def _arriving(s: Tensor, positions_m: Tensor, azimuth_deg: float) -> Tensor:
+def arriving(s: Tensor, positions_m: Tensor, azimuth_deg: float) -> Tensor:
     """Images ``(mics, samples)`` of a plane wave whose signal at the origin is ``s``."""
     n_fft = 2 * len(s)
     freqs_hz = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * SAMPLE_RATE / n_fft

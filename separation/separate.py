@@ -1,0 +1,245 @@
+"""The separator: what the mics of any array hear in, one clean stream per talker out.
+
+waveforms -> STFT -> network: masks of talkers and noise, embeddings -> how many talk
+          -> long STFT -> spatial mixture model -> Wiener filter, twice -> post-filter -> streams
+
+Without a network the spatial mixture model finds the talkers by itself, and has to be told how many
+there are. A meeting of hours goes through in windows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from multichannel.enhance import MAX_MICS, SAMPLE_RATE, MicWarning
+from multichannel.frontend import living_mic
+from multichannel.gtcrn import GTCRN
+from multichannel.stft import STFT
+from multichannel.weights import find_weights, load_gtcrn, pick_device
+from separation.cacgmm import spatial_posteriors
+from separation.count import MOST_TALKERS, count_by_embeddings, count_by_masks
+from separation.kmeans import cluster, energetic
+from separation.network import SeparationNet
+from separation.permutation import blind_posteriors
+from separation.postfilter import POST_INPUTS, cleaned, post_inputs
+from separation.weights import FOLDER, load_separation
+from separation.wiener import LONG, shares_of, spatial_covariances, wiener_images
+
+POST = "separate-post"
+
+
+@dataclass(frozen=True)
+class SeparatorConfig:
+    """How masks become streams.
+
+    Args:
+        n_em: iterations of the spatial mixture model.
+        strength: exponent of what the mics say against the network's masks, 1 for even.
+        n_wiener: Wiener filters, each but the first with the masks of the one before.
+        seed: of clusters and blind beginnings.
+    """
+
+    n_em: int = 5
+    strength: float = 1.0
+    n_wiener: int = 2
+    seed: int = 0
+
+
+class Separated(NamedTuple):
+    """Streams, and when each talks.
+
+    ``streams (talkers, samples)``; ``masks (talkers + 1, freqs, frames)``: shares of the talkers
+    and, last, of the noise in the bins of the long STFT; ``activity (talkers, frames)``: shares of
+    the sound of a frame, 0 in silence.
+    """
+
+    streams: Tensor
+    masks: Tensor
+    activity: Tensor
+
+
+class Separator(nn.Module):
+    """Separates up to 4 talkers heard by 1 to 16 mics of any geometry, at 16 kHz.
+
+    Args:
+        net: makes the first masks; None leaves that to the spatial mixture model.
+        post: multi-input GTCRN that cleans the streams, fed by `PostInputs`; None leaves them.
+        config: how the streams are made.
+
+    Raises:
+        ValueError: ``post`` takes other inputs.
+    """
+
+    def __init__(
+        self,
+        net: SeparationNet | None = None,
+        post: GTCRN | None = None,
+        config: SeparatorConfig | None = None,
+    ) -> None:
+        super().__init__()
+        if post is not None and post.config.inputs != POST_INPUTS:
+            raise ValueError(
+                f"expected a network with {POST_INPUTS} spectra, magnitudes and cues as inputs, "
+                f"found {post.config.inputs}"
+            )
+        self.net, self.post = net, post
+        self.config = config or SeparatorConfig()
+        self.stft, self.long = STFT(), STFT(LONG)
+        self.sample_rate = SAMPLE_RATE
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path = "separate", device: str = "auto") -> Separator:
+        """The separator with weights of the package (by name) or of a file, and the shipped
+        post-filter where there is one.
+
+        Raises:
+            ValueError: no such model or device, or the file holds another network.
+        """
+        where = pick_device(device)
+        files = model_files(model)
+        post = load_gtcrn(files[-1].with_suffix(".safetensors")) if len(files) > 2 else None
+        return cls(load_separation(files[0]), post).to(where).eval()
+
+    def forward(self, x: Tensor, n_talkers: int | None = None, *, reference_mic: int = 0) -> Tensor:
+        """The talkers in ``x``, each as the reference mic hears him, with his reverberation.
+
+        Args:
+            x: waveforms ``(mics, samples)``, float at 16 kHz.
+            n_talkers: 1 to 4; found out when left out.
+            reference_mic: whose view of the talkers is kept, unless it is dead.
+
+        Returns:
+            Streams ``(talkers, samples)``, at least one, the loudest first.
+
+        Raises:
+            ValueError: shapes or numbers that do not fit, no mic is finite, or nobody says how many
+                talk: neither the caller nor a network.
+        """
+        return self.separate(x, n_talkers, reference_mic=reference_mic).streams
+
+    @torch.no_grad()
+    def separate(
+        self, x: Tensor, n_talkers: int | None = None, *, reference_mic: int = 0
+    ) -> Separated:
+        """As `forward`, with all of `Separated`."""
+        self._check(x, n_talkers, reference_mic)
+        x = finite_mics(x.to(self.long.analysis_window.device, torch.float32))
+        mic = int(living_mic(x.abs().amax(-1), reference_mic))
+        Z = self.long(x)
+        if self.net is None:
+            masks = self._blind(Z, n_talkers or 1)
+        else:
+            masks = self._guided(x, Z, n_talkers, mic)
+        for _ in range(self.config.n_wiener):
+            Y = wiener_images(Z, masks, mic)
+            masks = shares_of(Y)
+        streams = self.long.inverse(Y[:-1], x.shape[-1])
+        if self.post is not None:
+            seen = post_inputs(x, streams, self.stft, self.long, mic)
+            streams = cleaned(self.post, seen, self.stft, x.shape[-1])
+        return _loudest_first(streams, masks, Z[mic])
+
+    def _check(self, x: Tensor, n_talkers: int | None, reference_mic: int) -> None:
+        if x.ndim != 2 or x.shape[-1] < 1:
+            raise ValueError(f"expected x of shape (mics, samples), found {tuple(x.shape)}")
+        if not 1 <= len(x) <= MAX_MICS:
+            raise ValueError(f"expected 1 to {MAX_MICS} mics, found {len(x)}")
+        if not 0 <= reference_mic < len(x):
+            found = f"expected reference_mic from 0 to {len(x) - 1}, found {reference_mic}"
+            raise ValueError(found)
+        if n_talkers is None and self.net is None:
+            raise ValueError("expected n_talkers for a separator without a network, found none")
+        if n_talkers is not None and not 1 <= n_talkers <= MOST_TALKERS:
+            raise ValueError(f"expected 1 to {MOST_TALKERS} talkers, found {n_talkers}")
+
+    def _guided(self, x: Tensor, Z: Tensor, n_talkers: int | None, mic: int) -> Tensor:
+        """Posteriors from the masks of the network, taken to the long window by their sounds."""
+        X = self.stft(x)
+        S = self._first_masks(X, n_talkers, mic) * X[mic]
+        masks = shares_of(self.long(self.stft.inverse(S, x.shape[-1])))
+        if len(Z) < 2:
+            return masks
+        config = self.config
+        return spatial_posteriors(Z, masks, config.n_em, "masks", config.strength)
+
+    def _first_masks(self, X: Tensor, n_talkers: int | None, mic: int) -> Tensor:
+        """Masks of the network ``(talkers + 1, freqs, frames)`` for as many as talk."""
+        assert self.net is not None
+        (masks, V), _ = self.net(X, reference_mic=mic)
+        talkers, noise = masks[:-1], masks[-1:]
+        weight = energetic(X[mic])
+        n_talkers = n_talkers or how_many(talkers, V, X[mic], weight)
+        if n_talkers > len(talkers):
+            clusters = cluster(V, weight, n_talkers, self.config.seed)
+            return torch.cat([clusters.masks(V) * (1 - noise), noise])
+        power = (talkers * X[mic]).abs().square().sum((-1, -2))
+        order = power.argsort(descending=True, stable=True)
+        chosen, rest = talkers[order[:n_talkers]], talkers[order[n_talkers:]]
+        return torch.cat([chosen, noise + rest.sum(0, keepdim=True)])
+
+    def _blind(self, Z: Tensor, n_talkers: int) -> Tensor:
+        """Posteriors of the spatial mixture model by itself, the most diffuse class as the noise.
+
+        One mic hears no directions: every talker is an equal share.
+        """
+        masks = blind_posteriors(Z, n_talkers + 1, self.config.seed)
+        spread = torch.linalg.slogdet(spatial_covariances(Z, masks)).logabsdet.mean(-1)
+        last = int(spread.argmax())
+        return torch.cat([masks[:last], masks[last + 1 :], masks[last, None]])
+
+
+def how_many(masks: Tensor, V: Tensor, X: Tensor, weight: Tensor) -> int:
+    """Talkers, at least one: masks with sound in them; more than there are masks by embeddings.
+
+    Args:
+        masks: of talkers ``(talkers, freqs, frames)``.
+        V: embeddings ``(freqs, frames, embed)``.
+        X: spectrum of the reference mic ``(freqs, frames)``.
+        weight: of its bins.
+    """
+    n_loud = max(1, count_by_masks(masks, X))
+    if n_loud < len(masks):
+        return n_loud
+    return max(n_loud, count_by_embeddings(V, weight))
+
+
+def finite_mics(x: Tensor) -> Tensor:
+    """Zeros for the mics that hold NaN or infinity, with a warning.
+
+    Raises ValueError where that is all of them.
+    """
+    broken = ~torch.isfinite(x).all(-1)
+    if not broken.any():
+        return x
+    if broken.all():
+        raise ValueError("expected a mic with finite samples, found NaN or infinity in every mic")
+    for mic in broken.nonzero().flatten().tolist():
+        warnings.warn(f"mic {mic} holds NaN or infinity; left out", MicWarning, stacklevel=3)
+    return torch.where(broken[:, None], torch.zeros_like(x), x)
+
+
+def model_files(model: str | Path) -> list[Path]:
+    """The files behind a model: weights and config, and those of the shipped post-filter, if any.
+
+    Raises ValueError where there is no such model.
+    """
+    weights = [find_weights(model, FOLDER)]
+    post = FOLDER / f"{POST}.safetensors"
+    weights += [post] if post.is_file() else []
+    return [file for path in weights for file in (path, path.with_suffix(".json"))]
+
+
+def _loudest_first(streams: Tensor, masks: Tensor, X: Tensor) -> Separated:
+    """Streams by their energy, with their masks and activities; ``X`` is what was masked."""
+    order = streams.square().sum(-1).argsort(descending=True, stable=True)
+    masks = torch.cat([masks[:-1][order], masks[-1:]])
+    power = X.abs().square()
+    total = power.sum(-2)
+    share = (masks[:-1] * power).sum(-2) / torch.where(total > 0, total, 1)
+    return Separated(streams[order], masks, share)
