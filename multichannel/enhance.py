@@ -244,7 +244,7 @@ class Stream:
         if reference_mic is not None and not 0 <= reference_mic < n_mics:
             found = f"expected reference_mic from 0 to {n_mics - 1}, found {reference_mic}"
             raise ValueError(found)
-        self.enhancer, self.n_mics = enhancer, n_mics
+        self.enhancer, self.n_mics, self.look = enhancer, n_mics, look
         self.n_in = self.n_out = 0
         self.left_out: set[int] = set()
         stft, config = enhancer.stft, enhancer.config

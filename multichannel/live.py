@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from multichannel.compiled import CompiledGTCRN, can_compile, library, pointer
-from multichannel.stft import STFTConfig
+from multichannel.stft import STFT, STFTConfig
 from multichannel.streamstate import load_stream, save_stream
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "torch", "native")
 State = dict[str, Tensor]
+_ROW = 272  # bins of a spectrum in native/frame_gtcrn.h
 
 
 class Engine(Protocol):
@@ -53,8 +55,8 @@ class LiveStream:
             the compiled one where it can do it.
 
     Raises:
-        ValueError: too many mics, no such reference mic or backend, or ``native`` with a look, on
-            a GPU or with another STFT.
+        ValueError: too many mics, no such reference mic or backend, or ``native`` on a GPU or with
+            an STFT of another size.
         RuntimeError: ``native`` without a compiler that works.
     """
 
@@ -68,7 +70,7 @@ class LiveStream:
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"expected a backend of {', '.join(BACKENDS)}, found {backend!r}")
-        problem = _not_native(enhancer, look)
+        problem = _not_native(enhancer)
         if backend == "native" and problem:
             raise ValueError(f"expected {problem} for the native backend")
         if backend == "auto":
@@ -208,11 +210,21 @@ class NativeEngine:
         self._handle = ctypes.c_void_p(
             self._library.live_new(ctypes.byref(settings), pointer(windows), handles)
         )
-        self._hop, self._n_state = (
-            stft.config.hop,
-            self._library.live_state(self._handle, None, None),
-        )
+        if stream.look is not None and stream.live:
+            self._look(stream.look, stft, stream.n_mics)
+        self._hop = stft.config.hop
+        self._n_state = self._library.live_state(self._handle, None, None)
         self.broken: set[int] = set()
+
+    def _look(self, look: Look, stft: STFT, n_mics: int) -> None:
+        """Hand over what a look direction needs: steering vectors and the diffuse field."""
+        directions = look.directions(stft)
+        towards = torch.stack([look.towards(stft, mic) for mic in range(n_mics)])
+        lower = torch.tril_indices(n_mics, n_mics)
+        diffuse = look.diffuse(stft).real.double()[:, lower[0], lower[1]].T
+        tables = [_rows(_parts(directions)), _rows(_parts(towards)), _rows(diffuse)]
+        one, other, field = map(pointer, tables)
+        self._library.live_look(self._handle, one, len(directions), other, field)
 
     def step(self, x: Tensor) -> Tensor:
         x = x.to("cpu", torch.float32)
@@ -248,10 +260,18 @@ class NativeEngine:
             self._library.live_delete(self._handle)
 
 
-def _not_native(enhancer: Enhancer, look: Look | None) -> str:
+def _parts(X: Tensor) -> Tensor:
+    """Complex ``(..., freqs, mics)`` as real ``(..., mics, 2, freqs)``."""
+    return torch.stack([X.mT.real, X.mT.imag], -2).double()
+
+
+def _rows(x: Tensor) -> NDArray[np.float64]:
+    """With the bins padded as the engine's are."""
+    return torch.nn.functional.pad(x, (0, _ROW - x.shape[-1])).contiguous().numpy()
+
+
+def _not_native(enhancer: Enhancer) -> str:
     """What stands against the compiled engine; empty where nothing does."""
-    if look is not None:
-        return "no look direction"
     if enhancer.mono.erb.erb_fc.weight.device.type != "cpu":
         return "networks on the CPU"
     return "" if enhancer.stft.config.n_fft == STFTConfig().n_fft else "an STFT of 512 samples"

@@ -48,8 +48,7 @@ class Look:
             X: spectrum ``(mics, freqs, frames)``.
             stft: the transform it comes from.
         """
-        azimuths = self.azimuth_deg + torch.arange(0, 360, _STEP_DEG, dtype=torch.float64)
-        d = self._steer(stft, azimuths, None).to(X)
+        d = self.directions(stft).to(X)
         X = finite_or_zero(X)
         # one direction at a time keeps a block of an hour's recording small
         look = torch.einsum("fm,mft->ft", d[0].conj(), X).abs().square()
@@ -69,9 +68,8 @@ class Look:
 
         With ``psd_mixture (freqs, mics, mics)`` the mics' gains and polarities are evened out.
         """
-        d = self._steer(stft, torch.tensor([self.azimuth_deg]), reference_mic)[0].to(psd_noise)
-        freqs_hz = stft.config.freqs_hz(self.sample_rate)
-        diffuse = diffuse_covariance(self.positions_m, freqs_hz).to(psd_noise)
+        d = self.towards(stft, reference_mic).to(psd_noise)
+        diffuse = self.diffuse(stft).to(psd_noise)
         gains = torch.ones_like(d[0].real)
         if psd_mixture is not None:
             gains = mic_gains(d, psd_mixture, reference_mic)
@@ -82,6 +80,19 @@ class Look:
         level = noise.diagonal(dim1=-2, dim2=-1).real.clamp(min=0).sqrt()
         noise = noise + _DIFFUSE_SHARE * level.unsqueeze(-1) * level.unsqueeze(-2) * diffuse
         return mvdr_steered(noise, d, reference_mic, _LOADING) / gains
+
+    def directions(self, stft: STFT) -> Tensor:
+        """Steering vectors all around ``(directions, freqs, mics)``, the one looked at first."""
+        azimuths = self.azimuth_deg + torch.arange(0, 360, _STEP_DEG, dtype=torch.float64)
+        return self._steer(stft, azimuths, None)
+
+    def towards(self, stft: STFT, reference_mic: int | Tensor) -> Tensor:
+        """The one looked at ``(freqs, mics)``, relative to a mic."""
+        return self._steer(stft, torch.tensor([self.azimuth_deg]), reference_mic)[0]
+
+    def diffuse(self, stft: STFT) -> Tensor:
+        """Coherence of the mics in a diffuse field ``(freqs, mics, mics)``."""
+        return diffuse_covariance(self.positions_m, stft.config.freqs_hz(self.sample_rate))
 
     def _steer(
         self, stft: STFT, azimuths_deg: Tensor, reference_mic: int | Tensor | None

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from multichannel import Enhancer, MicWarning
 from multichannel.compiled import can_compile
-from multichannel.look import Look
 from multichannel.stft import STFTConfig
 
 BACKENDS = ["torch", pytest.param("native", marks=pytest.mark.skipif(
@@ -114,6 +113,20 @@ def test_streams_of_other_hops_and_windows_equal_the_causal_offline_output(enhan
     torch.testing.assert_close(y, whole, rtol=0, atol=WITHIN * float(whole.abs().max()))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["sound", "dead mic", "copies", "silence after sound"])
+def test_streams_that_look_somewhere_equal_the_causal_offline_output(enhancer, backend, kind):
+    x = _degenerate(kind)
+    at_m = 0.05 * torch.tensor([[1.0, 0, 0], [-0.5, 0.8, 0], [-0.5, -0.8, 0]])
+    whole = enhancer(x, streaming=True, positions_m=at_m, look_azimuth_deg=40, backend="torch")
+    stream = enhancer.stream(3, positions_m=at_m, look_azimuth_deg=40, backend=backend)
+    before = stream.step(x[:, :1000])
+    other = enhancer.stream(3, positions_m=at_m, look_azimuth_deg=40, backend=backend)
+    other.load_state(stream.state())
+    y = torch.cat([before, _streamed(other, x[:, 1000:], [300, 11])])
+    torch.testing.assert_close(y, whole, rtol=0, atol=WITHIN * float(whole.abs().max()))
+
+
 def _with_stft(enhancer: Enhancer, stft: STFTConfig) -> Enhancer:
     return Enhancer(enhancer.mono, enhancer.multi, enhancer.refine, stft=stft).eval()
 
@@ -166,12 +179,6 @@ def test_broken_samples_are_silence_and_are_told_once(enhancer, backend):
 def test_what_does_not_fit_is_refused(enhancer):
     with pytest.raises(ValueError, match="auto, torch, native"):
         enhancer.stream(2, backend="fast")
-    look = Look(torch.zeros(2, 3), 30.0)
-    from multichannel.live import LiveStream
-
-    with pytest.raises(ValueError, match="look direction"):
-        LiveStream(enhancer, 2, look=look, backend="native")
-    assert LiveStream(enhancer, 2, look=look).backend == "torch"
     stream = enhancer.stream(2, backend="torch")
     with pytest.raises(ValueError, match="2, samples"):
         stream.step(torch.zeros(3, 100))

@@ -4,6 +4,7 @@
 #pragma once
 #include "beams.h"
 #include "fft.h"
+#include "look.h"
 
 #include <memory>
 
@@ -31,6 +32,13 @@ class Engine {
     for (int i = 0; i < s.beams; ++i) cleaning.emplace_back(new Gtcrn(*nets[1 + i]));
   }
 
+  // From now on the first beam looks in a direction; as `LookBeam`.
+  void look(const Exact* directions, int n_directions, const Exact* towards,
+            const double* diffuse) {
+    steered.reset(new LookBeam(set.n_mics, set.noise_forgetting, directions, n_directions, towards,
+                               diffuse));
+  }
+
   // Takes x (mics, n), a mic every `stride` floats; writes the samples ready and says how many.
   int64_t step(const float* x, int64_t n, int64_t stride, float* y) {
     int64_t ready = 0;
@@ -54,7 +62,8 @@ class Engine {
     visit(overlap.data(), overlap.size());
     for (auto* nets : {&listening, &cleaning})
       for (auto& net : *nets) net->visit_state(visit);
-    if (set.beams > 0) first.visit_state(visit);
+    if (steered) steered->visit_state(visit);
+    if (set.beams > 0 && !steered) first.visit_state(visit);
     if (set.beams > 1) second.visit_state(visit);
   }
 
@@ -68,6 +77,7 @@ class Engine {
   std::vector<std::unique_ptr<Gtcrn>> listening, cleaning;
   PresenceBeam first;
   EstimateBeam second;
+  std::unique_ptr<LookBeam> steered;  // in the place of the first
   Fft<D> fft;
   Fft<double> back;
   D lanes[N_FFT] = {}, spectrum_re[N_HALF + 1], spectrum_im[N_HALF + 1];
@@ -165,7 +175,10 @@ class Engine {
     for (int i = 0; i < set.n_listened; ++i) heard[i] = &X[set.listened[i]];
     fill_presence(S.data(), heard, set.n_listened, presence);
     const int reference_mic = living_mic();
-    first.step(X.data(), presence, reference_mic, beam);
+    if (steered)
+      steered->step(X.data(), presence, reference_mic, beam);
+    else
+      first.step(X.data(), presence, reference_mic, beam);
     clean(*cleaning[0], X[reference_mic], false);
   }
 

@@ -65,6 +65,13 @@ Engine* live_new(const Settings* settings, const double* windows, Gtcrn* const* 
 }
 void live_delete(Engine* engine) { delete engine; }
 
+// All spectra (2, ROW): real, imaginary; see native/look.h.
+void live_look(Engine* engine, const double* directions, int32_t n_directions,
+               const double* towards, const double* diffuse) {
+  engine->look(reinterpret_cast<const Exact*>(directions), n_directions,
+               reinterpret_cast<const Exact*>(towards), diffuse);
+}
+
 int64_t live_step(Engine* engine, const float* x, int64_t n, int64_t stride, float* y) {
   const Quick quick;
   return engine->step(x, n, stride, y);

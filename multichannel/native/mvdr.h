@@ -1,4 +1,4 @@
-// Souden's MVDR of eight bins at once, in double precision: multichannel/beamform.py, usable.py and
+// MVDR of eight bins at once, in double precision: multichannel/beamform.py, usable.py and
 // loading.py in one. Covariances are lower triangles, pair(i, j) with i >= j.
 #pragma once
 #include "vectors.h"
@@ -15,17 +15,21 @@ struct Complex {
 
 class Mvdr {
  public:
-  // In: covariances of speech and noise. Destroyed by `solve`.
+  // In: covariances of speech and noise. Destroyed by what solves.
   Complex speech[MAX_PAIRS], noise[MAX_PAIRS];
   Complex w[MAX_MICS];
 
+  // Souden's, towards the speech.
   void solve(int n_mics, int wanted, double loading) {
-    n = n_mics;
-    find_usable(wanted);
-    choose_reference(wanted);
-    clean_and_load(loading);
-    invert();
+    prepare(n_mics, wanted, loading, true);
     fill_weights();
+  }
+
+  // Towards a direction d; the noise alone counts.
+  void steer(int n_mics, int wanted, double loading, const Complex* d) {
+    for (int at = 0; at < pair(n_mics, 0); ++at) speech[at] = Complex{};
+    prepare(n_mics, wanted, loading, false);
+    fill_steered(d);
   }
 
  private:
@@ -40,7 +44,15 @@ class Mvdr {
 
   static M finite(D x) { return x - x == 0.0; }
 
-  void find_usable(int wanted) {
+  void prepare(int n_mics, int wanted, double loading, bool keep_one_copy) {
+    n = n_mics;
+    find_usable(wanted, keep_one_copy);
+    choose_reference(wanted);
+    clean_and_load(loading);
+    invert();
+  }
+
+  void find_usable(int wanted, bool keep_one_copy) {
     D power[MAX_MICS], loudest{};
     M found[MAX_MICS];
     for (int i = 0; i < n; ++i) {
@@ -68,6 +80,7 @@ class Mvdr {
         const M same = found[i] & found[j] &
                        (both - 2.0 * (speech[at].re + noise[at].re) < COPY * both);
         usable[i == wanted ? j : i] &= ~same;  // the first is kept, or the wanted one
+        if (!keep_one_copy) usable[i == wanted ? i : j] &= ~same;
       }
   }
 
@@ -129,7 +142,7 @@ class Mvdr {
     }
   }
 
-  // N^-1 S u / trace(N^-1 S) with N^-1 = L^-H D^-1 L^-1, the reference where that says nothing.
+  // N^-1 S u / trace(N^-1 S) with N^-1 = L^-H D^-1 L^-1
   void fill_weights() {
     Complex column[MAX_MICS], ratio[MAX_MICS] = {};
     for (int j = 0; j < n; ++j) column[j] = reference_column(j);
@@ -143,7 +156,28 @@ class Mvdr {
         add(ratio[i], entry, column[j]);
         if (i != j) add_conj(ratio[j], column[i], entry);
       }
-    const D divisor = trace != 0.0 ? trace : splat(1.0);
+    settle(ratio, trace);
+  }
+
+  // N^-1 d / (d^H N^-1 d)
+  void fill_steered(const Complex* d) {
+    Complex target[MAX_MICS], filtered[MAX_MICS] = {};
+    for (int i = 0; i < n; ++i)
+      target[i] = {usable[i] ? d[i].re : D{}, usable[i] ? d[i].im : D{}};
+    for (int k = 0; k < n; ++k) {
+      Complex sum{};
+      for (int j = 0; j <= k; ++j) add(sum, scaled[pair(k, j)], target[j]);
+      for (int i = 0; i <= k; ++i) add_conj(filtered[i], sum, inverse[pair(k, i)]);
+    }
+    D response{};
+    for (int i = 0; i < n; ++i)
+      response += target[i].re * filtered[i].re + target[i].im * filtered[i].im;
+    settle(filtered, response);
+  }
+
+  // Weights over what they sum up to; the reference where that says nothing.
+  void settle(const Complex* ratio, D sum) {
+    const D divisor = sum != 0.0 ? sum : splat(1.0);
     M known = ~M{}, any{};
     for (int i = 0; i < n; ++i) {
       w[i] = {ratio[i].re / divisor, ratio[i].im / divisor};
