@@ -139,17 +139,24 @@ def _enhanced(
     """Yield what the enhancer makes of `blocks` (mics, n) as (1, n') blocks."""
     import torch
 
-    array = settings.array
-    options: dict[str, Any] = {
-        "reference_mic": settings.reference_mic,
-        "positions_m": None if array is None else torch.from_numpy(array.as_array()),
-        "look_azimuth_deg": settings.look_azimuth_deg,
-    }
+    options = options_of(settings)
     heard = (torch.from_numpy(block) for block in blocks)
     way = partial(_live, enhancer) if settings.streaming else enhancer.enhance_blocks
     for output in way(heard, **options):
         on_seconds(output.shape[-1] / enhancer.sample_rate)
         yield output.cpu().numpy()[None]
+
+
+def options_of(settings: Settings) -> dict[str, Any]:
+    """What `Enhancer` wants to know of the settings, by its own names."""
+    import torch
+
+    array = settings.array
+    return {
+        "reference_mic": settings.reference_mic,
+        "positions_m": None if array is None else torch.from_numpy(array.as_array()),
+        "look_azimuth_deg": settings.look_azimuth_deg,
+    }
 
 
 def _live(enhancer: Enhancer, blocks: Iterator[Tensor], **options: Any) -> Iterator[Tensor]:

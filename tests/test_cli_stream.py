@@ -79,6 +79,15 @@ def test_a_shorter_latency_is_kept_and_reported(sound):
     assert np.abs(y - expected).max() < 1e-4
 
 
+def test_a_look_direction_gives_what_enhance_gives_live(tmp_path):
+    source = write(tmp_path / "in.wav", voice(2, seconds=0.4))
+    look = ("--array", "laptop_2mic", "--look", 30)
+    succeeded("stream", "--in", source, "--out", tmp_path / "a.wav", *look)
+    succeeded("enhance", source, "--streaming", "--out", tmp_path / "b.wav", *look)
+    (a, _), (b, _) = (soundfile.read(tmp_path / name) for name in ("a.wav", "b.wav"))
+    assert np.abs(a - b).max() < 1e-4 and np.abs(a).max() > 1e-3
+
+
 def test_other_rates_keep_their_rate_and_length(tmp_path):
     source = write(tmp_path / "in.wav", voice(2, seconds=0.4, rate=48_000), rate=48_000)
     succeeded("stream", "--in", source, "--out", tmp_path / "out.flac", "--realtime")
@@ -147,6 +156,8 @@ def test_bad_input_is_told_in_one_line(sound, tmp_path, monkeypatch):
     refused("with --realtime", "stream", "--mics", 2, "--realtime")
     refused("not the input", "stream", "--in", source, "--out", source)
     refused("reference mic", "stream", "--in", source, "--reference-mic", 2)
+    refused("--array with --look", "stream", "--in", source, "--look", 30)
+    refused("6 channels", "stream", "--in", source, "--array", "circular_6mic", "--look", 30)
     refused("shipped model", "stream", "--in", source, "--model", "none")
     for latency in (10, 40, "nan"):
         refused("18 to 32 ms", "stream", "--in", source, "--latency", latency)

@@ -49,6 +49,14 @@ def run(
     reference_mic: Annotated[
         int | None, typer.Option(metavar="K", help="The microphone to sound like, from 0.")
     ] = None,
+    array: Annotated[
+        str | None,
+        typer.Option(metavar="NAME or YAML", help="Geometry of the microphones, for --look."),
+    ] = None,
+    look: Annotated[
+        float | None,
+        typer.Option(metavar="AZIMUTH_DEG", help="Listen there, counter-clockwise from +x."),
+    ] = None,
     latency: Annotated[
         float,
         typer.Option(
@@ -83,8 +91,12 @@ def run(
         clearbeam stream --in meeting.wav --out default --realtime
 
         clearbeam stream --in "USB Array" --out clean.flac --mics 4 --latency 20
+
+        clearbeam stream --in robot.wav --out clean.wav --array circular_6mic --look 30
     """
     from clearbeam.audio import RATES_HZ
+    from clearbeam.commands.enhance import geometry
+    from clearbeam.enhance import Settings, load_enhancer, options_of
     from clearbeam.stream import PIPE, Timed, is_file, open_sink, open_source, run_stream
 
     if rate is not None and not RATES_HZ[0] <= rate <= RATES_HZ[1]:
@@ -94,15 +106,11 @@ def run(
     if source == target and source != PIPE and is_file(source):
         raise ValueError(f"expected an output that is not the input, found {target}")
     heard = open_source(source, mics, rate, realtime)
-    if reference_mic is not None and not 0 <= reference_mic < heard.n_mics:
-        raise ValueError(
-            f"expected a reference mic from 0 to {heard.n_mics - 1}, found {reference_mic}"
-        )
-    from clearbeam.enhance import load_enhancer
-
+    settings = Settings(geometry(array), look, reference_mic)
+    settings.check(heard.n_mics)
     enhancer = load_enhancer(model, "cpu", latency_ms=latency)
     try:
-        stream = enhancer.stream(heard.n_mics, reference_mic=reference_mic, backend=backend.value)
+        stream = enhancer.stream(heard.n_mics, backend=backend.value, **options_of(settings))
     except RuntimeError as error:
         raise ValueError(str(error)) from None
     timed = Timed(stream)
