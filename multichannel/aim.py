@@ -70,8 +70,8 @@ class PresenceAim:
         return presence if self.look is None else presence * self.look.gate(X, self.stft)
 
     def sums(self, X: Tensor, S: Tensor) -> CovarianceState:
-        target = self._target(X, S)
-        return covariance_sums(X, torch.stack([target, 1 - target]))
+        target = self._target(X, S).mT
+        return covariance_sums(X, torch.stack([target, 1 - target]).mT)
 
     def block_weights(self, sums: CovarianceState, reference_mic: int | None) -> tuple[Tensor, int]:
         psd_speech, psd_noise = sums.mean().unbind(-4)
@@ -115,7 +115,9 @@ class EstimateAim:
         self.n_frames = 0
 
     def sums(self, X: Tensor, S: Tensor) -> CovarianceState:
-        return covariance_sums(evened(X, S))
+        n_freqs, n_frames = X.shape[-2:]
+        sums = covariance_sums(X, _evening(X).square(), S)
+        return CovarianceState(sums.total, sums.weight.new_full((n_freqs, 1, 1), n_frames))
 
     def block_weights(self, sums: CovarianceState, reference_mic: int | None) -> tuple[Tensor, int]:
         reference_mic, n_frames = reference_mic or 0, sums.weight[:, 0, 0]
@@ -150,9 +152,12 @@ def evened(X: Tensor, S: Tensor) -> Tensor:
     Returns:
         ``(mics + 1, freqs, frames)``, zero where all mics are silent.
     """
+    return torch.cat([X, S]) * _evening(X)
+
+
+def _evening(X: Tensor) -> Tensor:
     power = total_power(X) / X.shape[-3]
-    scale = torch.where(power > _TINY, power.clamp(min=_TINY).rsqrt().sqrt(), 0)
-    return torch.cat([X, S]) * scale
+    return torch.where(power > _TINY, power.clamp(min=_TINY).rsqrt().sqrt(), 0)
 
 
 def mvdr_towards_estimate(

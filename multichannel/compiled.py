@@ -50,6 +50,7 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
+@functools.cache
 def can_compile() -> bool:
     """Whether `library` works here."""
     try:

@@ -9,6 +9,7 @@ dead mic, and a mask value counts as zero weight.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -64,19 +65,23 @@ def masked_covariance(X: Tensor, mask: Tensor | None = None) -> Tensor:
     return covariance_sums(X, mask).mean()
 
 
-def covariance_sums(X: Tensor, mask: Tensor | None = None) -> CovarianceState:
+def covariance_sums(
+    X: Tensor, mask: Tensor | None = None, others: Tensor | None = None
+) -> CovarianceState:
     """The sums behind `masked_covariance`: add those of all blocks of a long file, then ``mean()``.
 
-    Args and raises as `masked_covariance`.
+    Args and raises as `masked_covariance`; ``others`` are more channels ``(..., n, freqs, frames)``
+    after the mics.
     """
     _check(X, mask)
     if mask is None:
         mask = X.real.new_ones(X.shape[-2:])
     mask = torch.nan_to_num(mask, nan=0.0, posinf=0.0, neginf=0.0).to(X.real.dtype)
     weight = mask.sum(-1)[..., None, None]
-    total = _sums_by_bins(X, mask)
+    parts = [X] if others is None else [X, others]
+    total = _outer_sums(parts, mask)
     if not torch.isfinite(total).all():  # rare, and dearer to look for in X than in its sums
-        total = _sums_by_bins(finite_or_zero(X), mask)
+        total = _outer_sums([finite_or_zero(one) for one in parts], mask)
     return CovarianceState(total, weight)
 
 
@@ -183,19 +188,51 @@ def _check(X: Tensor, mask: Tensor | None) -> None:
         )
 
 
+def _outer_sums(parts: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """``sum_t mask x x^H``, shape ``(..., [talkers,] freqs, mics, mics)``, of all channels."""
+    if _fit_to_be_compiled(parts, mask):
+        return _compiled_sums(parts, mask)
+    return _sums_by_bins(torch.cat([*parts], -3), mask)
+
+
+def _fit_to_be_compiled(parts: Sequence[Tensor], mask: Tensor) -> bool:
+    if any(one.device.type != "cpu" or one.dtype != torch.complex64 for one in parts):
+        return False
+    if torch.is_grad_enabled() and any(one.requires_grad for one in (*parts, mask)):
+        return False
+    from multichannel.compiled import can_compile  # which imports a network, and that this module
+
+    return can_compile()
+
+
+def _compiled_sums(parts: Sequence[Tensor], mask: Tensor) -> Tensor:
+    from multichannel.compiled_sums import outer_sums
+
+    X = parts[0]
+    per_talker = mask.ndim == X.ndim
+    masks = mask if per_talker else mask.unsqueeze(-3)
+    masks = masks.expand(*X.shape[:-3], *masks.shape[-3:]).reshape(-1, *masks.shape[-3:])
+    flat = [one.reshape(-1, *one.shape[-3:]) for one in parts]
+    totals = [
+        outer_sums([x for one in clip for x in one], one_mask)
+        for *clip, one_mask in zip(*flat, masks, strict=True)
+    ]
+    total = torch.stack(totals) if len(totals) > 1 else totals[0]
+    total = total.reshape(*X.shape[:-3], *total.shape[-4:])
+    return total if per_talker else total.squeeze(-4)
+
+
 def _sums_by_bins(X: Tensor, mask: Tensor) -> Tensor:
-    """`_outer_sums` of some bins at a time, so that on a CPU all stays in the cache."""
+    """Some bins at a time, so that on a CPU all stays in the cache."""
     n_freqs = X.shape[-2]
     n_bins = n_freqs if X.is_cuda else max(1, _CACHED * n_freqs // max(1, X.numel()))
     blocks = zip(X.split(n_bins, -2), mask.split(n_bins, -2), strict=True)
-    return torch.cat([_outer_sums(*block) for block in blocks], -3)
+    return torch.cat([_sums_of_bins(*block) for block in blocks], -3)
 
 
-def _outer_sums(X: Tensor, mask: Tensor) -> Tensor:
-    """``sum_t mask x x^H``, shape ``(..., [talkers,] freqs, mics, mics)``.
-
-    One real product of 2 mics x 2 mics a bin: the parts of x = a + ib stand in rows a_0 b_0 a_1 ...
-    and x_m conj(x_n) = (a_m a_n + b_m b_n) + i (b_m a_n - a_m b_n).
+def _sums_of_bins(X: Tensor, mask: Tensor) -> Tensor:
+    """One real product of 2 mics x 2 mics a bin: the parts of x = a + ib stand in rows
+    a_0 b_0 a_1 ... and x_m conj(x_n) = (a_m a_n + b_m b_n) + i (b_m a_n - a_m b_n).
     """
     n_mics = X.shape[-3]
     parts = torch.stack([X.real, X.imag], -3).flatten(-4, -3).transpose(-3, -2)

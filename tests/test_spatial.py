@@ -4,6 +4,8 @@ import pytest
 import reference
 import torch
 
+from multichannel import compiled
+from multichannel.compiled import can_compile
 from multichannel.loading import load_diagonal, loading_for_frames
 from multichannel.spatial import (
     covariance_sums,
@@ -215,3 +217,21 @@ def test_many_blocks_stay_exact():
     for start in range(4, 4000, 4):
         total = total + covariance_sums(X[..., start : start + 4])
     assert relative_error(total.mean(), masked_covariance(X.to(torch.complex128))) < 1e-5
+
+
+@pytest.mark.skipif(not can_compile(), reason="needs a C++ compiler")
+@pytest.mark.parametrize("layout", ["frames outermost", "frames innermost", "with gaps"])
+@pytest.mark.parametrize(("n_mics", "n_freqs", "n_frames"), [(1, 5, 1), (6, 33, 50), (17, 17, 7)])
+def test_compiled_sums_equal_pytorch(monkeypatch, layout, n_mics, n_freqs, n_frames):
+    generator = torch.Generator().manual_seed(n_mics)
+    X = torch.randn(2, n_mics, n_freqs, 2 * n_frames, dtype=torch.complex64, generator=generator)
+    X = X[..., ::2] if layout == "with gaps" else X[..., :n_frames]
+    X = X.mT.contiguous().mT if layout == "frames outermost" else X
+    mask = torch.rand(2, 3, n_freqs, n_frames, generator=generator)
+    found = covariance_sums(X, mask, 2 * X[:, :1].conj())
+    one = covariance_sums(X[0], mask[0, 0])
+    monkeypatch.setattr(compiled, "can_compile", lambda: False)
+    expected = covariance_sums(X, mask, 2 * X[:, :1].conj())
+    assert found.total.shape == (2, 3, n_freqs, n_mics + 1, n_mics + 1)
+    torch.testing.assert_close(found.total, expected.total, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(one.total, found.total[0, 0, :, :-1, :-1], rtol=1e-6, atol=1e-6)

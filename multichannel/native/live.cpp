@@ -1,4 +1,5 @@
 // The C interface of the compiled live engine: see multichannel/compiled.py.
+#include "covariance.h"
 #include "engine.h"
 
 #include <complex>
@@ -56,6 +57,15 @@ void gtcrn_run(Gtcrn* net, const std::complex<float>* X, const int64_t* X_stride
     net->step(inputs, seen, result);
     for (int f = 0; f < N_FREQS; ++f) mask[f] = {result.re[f], result.im[f]};
   }
+}
+
+// X: n_channels planes; masks: n_masks planes; rows are frames or frequencies, lanes the others;
+// psd: complex (masks, freqs, channels, channels).
+void outer_sums(const Plane<Bin>* X, int n_channels, const Plane<float>* masks, int n_masks,
+                int rows_are_frames, int64_t n_freqs, int64_t n_frames, Bin* psd) {
+  const Quick quick;
+  OuterSums sums(X, n_channels, masks, n_masks);
+  rows_are_frames ? sums.over_rows(n_freqs, n_frames, psd) : sums.over_lanes(n_freqs, n_frames, psd);
 }
 
 // windows: analysis (512), then synthesis; nets: the mask network, then one for each beam. All are
