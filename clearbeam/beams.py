@@ -21,6 +21,7 @@ from multichannel.steering import diffuse_covariance, steering_vector
 from multichannel.stft import STFT, STFTConfig
 
 SHORT = STFTConfig()
+MIDDLE = STFTConfig(n_fft=1024, hop=256)
 LONG = STFTConfig(n_fft=2048, hop=512)  # what a beam likes, and a network cannot wait for
 
 
@@ -78,12 +79,12 @@ def ratio_mask(S: Tensor, N: Tensor) -> Tensor:
 
 
 def oracle_beam(config: STFTConfig, mixture: Tensor, clip: Clip) -> Tensor:
-    """Souden MVDR with the mask of the true early image at the reference mic."""
+    """Souden MVDR with the mask of the true image at the reference mic."""
     return souden_beam(config, mixture, clip.reference[None], clip.reference_mic)
 
 
 def oracle_mask(mixture: Tensor, clip: Clip) -> Tensor:
-    """The reference mic under the ratio mask of the true early image, at 512/256."""
+    """The reference mic under the ratio mask of the true image, at 512/256."""
     stft = STFT(SHORT)
     Y, S = stft(mixture[clip.reference_mic]), stft(clip.reference)
     return stft.inverse(ratio_mask(S, Y - S) * Y, mixture.shape[-1])
@@ -109,6 +110,7 @@ BEAMS: dict[str, System] = {
     "delay-and-sum": partial(steered_beam, _delay_and_sum),
     "superdirective": partial(steered_beam, _superdirective),
     "oracle-mvdr": partial(oracle_beam, SHORT),
+    "oracle-mvdr-1024": partial(oracle_beam, MIDDLE),
     "oracle-mvdr-2048": partial(oracle_beam, LONG),
     "oracle-mask": oracle_mask,
 }

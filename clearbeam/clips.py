@@ -23,15 +23,15 @@ REFERENCE_MIC = 0  # the SNR of a simulated mixture is set there
 class Clip:
     """One mixture with its truth.
 
-    mixture: (mics, samples). early: (talkers, mics, samples), the images with their first
-    reflections only, at every mic or at `reference_mic` alone. mics_m: (mics, 3) and talkers_m:
-    (talkers, 3), in metres in the room; None where they are not known. Signals are float32 at
-    16 kHz.
+    mixture: (mics, samples). images: (talkers, mics, samples), what the task wants of the talkers
+    (the image with its first reflections only, or with all of the room), at every mic or at
+    `reference_mic` alone. mics_m: (mics, 3) and talkers_m: (talkers, 3), in metres in the room;
+    None where they are not known. Signals are float32 at 16 kHz.
     """
 
     name: str
     mixture: Tensor
-    early: Tensor
+    images: Tensor
     mics_m: Tensor | None = None
     talkers_m: Tensor | None = None
     reference_mic: int = REFERENCE_MIC
@@ -43,14 +43,24 @@ class Clip:
 
     @property
     def reference(self) -> Tensor:
-        """What enhancement is to give back, (samples,): all early images at the reference mic."""
-        images = self.early.sum(0)
-        return images[self.reference_mic if len(images) > 1 else 0]
+        """What enhancement is to give back, (samples,): all talkers at the reference mic."""
+        return self.references.sum(0)
+
+    @property
+    def references(self) -> Tensor:
+        """What separation is to give back, (talkers, samples): each at the reference mic."""
+        return self.images[:, self.reference_mic if self.images.shape[1] > 1 else 0]
+
+    def of_talker(self, talker: int) -> Clip:
+        """The same mixture with one talker's truth alone."""
+        one = slice(talker, talker + 1)
+        where = None if self.talkers_m is None else self.talkers_m[one]
+        return replace(self, images=self.images[one], talkers_m=where)
 
     def head(self, seconds: float) -> Clip:
         """The clip's beginning, or all of it where it is shorter."""
         end = round(seconds * SAMPLE_RATE)
-        return replace(self, mixture=self.mixture[..., :end], early=self.early[..., :end])
+        return replace(self, mixture=self.mixture[..., :end], images=self.images[..., :end])
 
     def heard_by(self, mics: Sequence[int]) -> Clip:
         """The clip as `mics` alone heard it, the first of them the reference mic.
@@ -63,7 +73,7 @@ class Clip:
         return replace(
             self,
             mixture=self.mixture[list(mics)],
-            early=self.early[:, list(mics)] if self.early.shape[1] > 1 else self.early,
+            images=self.images[:, list(mics)] if self.images.shape[1] > 1 else self.images,
             mics_m=None if self.mics_m is None else self.mics_m[list(mics)],
             reference_mic=0,
         )
@@ -78,7 +88,7 @@ class ClipFiles:
 
     name: str
     mixture: Path
-    early: tuple[Path, ...]
+    images: tuple[Path, ...]
     mics_m: Positions | None
     talkers_m: Positions | None
     conditions: Mapping[str, float | str]
@@ -86,36 +96,38 @@ class ClipFiles:
     def load(self) -> Clip:
         """Read the audio; raises ValueError, naming the file, when it cannot be what it should."""
         mixture = read_audio(self.mixture)
-        early = torch.stack([read_audio(path) for path in self.early])
-        if early.shape[-1] != mixture.shape[-1]:
+        images = torch.stack([read_audio(path) for path in self.images])
+        if images.shape[-1] != mixture.shape[-1]:
             raise ValueError(
-                f"expected {self.early[0]} as long as its mixture, found "
-                f"{early.shape[-1]} and {mixture.shape[-1]} samples"
+                f"expected {self.images[0]} as long as its mixture, found "
+                f"{images.shape[-1]} and {mixture.shape[-1]} samples"
             )
-        if early.shape[1] not in (1, len(mixture)):
+        if images.shape[1] not in (1, len(mixture)):
             raise ValueError(
-                f"expected {self.early[0]} with 1 channel or {len(mixture)} like its mixture, "
-                f"found {early.shape[1]}"
+                f"expected {self.images[0]} with 1 channel or {len(mixture)} like its mixture, "
+                f"found {images.shape[1]}"
             )
         mics = None if self.mics_m is None else torch.tensor(self.mics_m)
         talkers = None if self.talkers_m is None else torch.tensor(self.talkers_m)
-        return Clip(self.name, mixture, early, mics, talkers)
+        return Clip(self.name, mixture, images, mics, talkers)
 
     def stamp(self) -> str:
         """Text that changes when the clip's files do."""
-        stats = [(str(path), path.stat()) for path in (self.mixture, *self.early)]
+        stats = [(str(path), path.stat()) for path in (self.mixture, *self.images)]
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         return repr((self.name, self.mics_m, self.talkers_m, files))
 
 
-def list_clips(dataset: str | Path, limit: int | None = None) -> list[ClipFiles]:
+def list_clips(
+    dataset: str | Path, limit: int | None = None, images: str = "early"
+) -> list[ClipFiles]:
     """The clips of a dataset, or the first `limit` of them, in the manifest's order.
 
-    Each record needs `id` and `paths` with `mixture` and `early` (a file a talker); positions and
-    conditions are used where it has them.
-    Raises ValueError for a dataset that is none, is empty, or lacks early images or files.
+    Each record needs `id` and `paths` with `mixture` and `images`, "early" or "image" (a file a
+    talker); positions and conditions are used where it has them.
+    Raises ValueError for a dataset that is none, is empty, or lacks those images or files.
     """
-    clips = [_clip(record) for record in read_manifest(dataset)]
+    clips = [_clip(record, images) for record in read_manifest(dataset)]
     if not clips:
         raise ValueError(f"expected mixtures in {dataset}, found an empty manifest")
     if limit is not None and limit < 1:
@@ -124,18 +136,18 @@ def list_clips(dataset: str | Path, limit: int | None = None) -> list[ClipFiles]
     twice = [name for name, n in Counter(clip.name for clip in clips).items() if n > 1]
     if twice:
         raise ValueError(f"expected each clip once in {dataset}, found twice: {twice[0]}")
-    _check_files(path for clip in clips for path in (clip.mixture, *clip.early))
+    _check_files(path for clip in clips for path in (clip.mixture, *clip.images))
     return clips
 
 
-def _clip(record: Mapping[str, Any]) -> ClipFiles:
+def _clip(record: Mapping[str, Any], images: str) -> ClipFiles:
     name = str(record.get("id", "?"))
     try:
         mics, talkers = _positions(record)
         return ClipFiles(
             name=str(record["id"]),
             mixture=Path(record["paths"]["mixture"]),
-            early=tuple(Path(path) for path in record["paths"]["early"]),
+            images=tuple(Path(path) for path in record["paths"][images]),
             mics_m=mics,
             talkers_m=talkers,
             conditions=_conditions(record),
@@ -163,6 +175,8 @@ def _conditions(record: Mapping[str, Any]) -> dict[str, float | str]:
         found["mics"] = float(len(record["mics_m"]))
     if record.get("array"):
         found["array"] = str(record["array"]["name"])
+    if record.get("talkers"):
+        found["talkers"] = float(len(record["talkers"]))
     return found
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 import multichannel
+import separation
 from clearbeam.beams import System
 from clearbeam.clips import Clip, ClipFiles, list_clips
 from clearbeam.files import check_writable, replacing
 from clearbeam.ledger import Ledger, Row, fingerprint
 from clearbeam.report import Report
 from clearbeam.scores import Speed
-from clearbeam.systems import DEFAULT_SYSTEMS, check_system, make_system, system_files
 from clearbeam.tasks import Estimate, find_task
 from simulate.workers import for_each
 
@@ -31,10 +31,7 @@ WARM_UP_S = 1.0
 # The code that scores depend on; a change there makes remembered scores worthless. Weights count
 # for the systems that use them (`system_files`).
 _MODULES = ("beams", "clips", "dnsmos", "metrics", "systems", "tasks", "wpe")
-_CODE = (
-    *(path for path in sorted(Path(multichannel.__path__[0]).glob("*.py"))),
-    *(Path(__file__).with_name(f"{name}.py") for name in _MODULES),
-)
+_MODULES_OF_SEPARATION = ("blind", "matching", "separators")
 
 
 def evaluate_dataset(
@@ -67,11 +64,12 @@ def evaluate_dataset(
     clip, ChildProcessError when a process was killed.
     """
     dnsmos = None if dnsmos is None else Path(dnsmos)
-    chosen = find_task(task, dnsmos).columns(metrics)
-    names = _with_baseline(systems or DEFAULT_SYSTEMS, baseline)
+    asked = find_task(task, dnsmos)
+    chosen = asked.columns(metrics)
+    names = _with_baseline(systems or asked.systems.DEFAULT_SYSTEMS, baseline)
     for name in names:
-        check_system(name)
-    files = list_clips(dataset, limit)
+        asked.systems.check_system(name)
+    files = list_clips(dataset, limit, asked.images)
     if jobs < 1:
         raise ValueError(f"expected at least 1 job, found {jobs}")
     for path in (json_path, markdown_path):
@@ -116,7 +114,7 @@ class _Worker:
 
     def _row(self, clip: Clip, name: str) -> Row:
         if name not in self.systems:
-            self.systems[name] = make_system(name)
+            self.systems[name] = self.task.systems.make_system(name)
             # First calls allocate and compile; that is not the speed of the system.
             self._run(name, clip.head(WARM_UP_S))
         start = time.process_time()
@@ -133,12 +131,21 @@ class _Worker:
         except Exception as error:
             raise RuntimeError(f"{name} failed on clip {clip.name}: {error!r}") from error
         expected = self.task.shape(clip)
-        if estimate.shape != expected:
+        if not _fits(tuple(estimate.shape), expected):
+            shape = ", ".join("streams" if n is None else str(n) for n in expected)
+            shape += "," * (len(expected) == 1)
             raise RuntimeError(
-                f"expected samples of shape {expected} from {name} "
+                f"expected samples of shape ({shape}) from {name} "
                 f"on clip {clip.name}, found {tuple(estimate.shape)}"
             )
         return np.asarray(estimate.numpy(), np.float32)
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether a shape is the expected one, whose None is any number from 1 on."""
+    return len(shape) == len(expected) and all(
+        n > 0 if wanted is None else n == wanted for n, wanted in zip(shape, expected, strict=True)
+    )
 
 
 def _score_all(
@@ -150,8 +157,9 @@ def _score_all(
     progress: Progress | None,
 ) -> list[Row]:
     """All rows, by clip, then system, in the order given; only unknown ones are computed."""
-    common = fingerprint(job.task, *_CODE, *([job.dnsmos] if job.dnsmos else []))
-    of_system = {name: fingerprint(name, *system_files(name)) for name in names}
+    common = fingerprint(job.task, *_code(job.task), *([job.dnsmos] if job.dnsmos else []))
+    systems = find_task(job.task, job.dnsmos).systems
+    of_system = {name: fingerprint(name, *systems.system_files(name)) for name in names}
     keys = {
         (clip.name, name): fingerprint(common, clip.stamp(), of_system[name])
         for clip in files
@@ -170,6 +178,15 @@ def _score_all(
             ledger.add(keys[row.clip, row.system], row)
         progress(len(rows), len(keys))
     return [rows[place] for place in keys]
+
+
+def _code(task: str) -> list[Path]:
+    """The code that scores of a task depend on."""
+    rooms, modules = [multichannel], list(_MODULES)
+    if task == "separate":
+        rooms, modules = [*rooms, separation], [*modules, *_MODULES_OF_SEPARATION]
+    files = [path for room in rooms for path in sorted(Path(room.__path__[0]).glob("*.py"))]
+    return files + [Path(__file__).with_name(f"{name}.py") for name in modules]
 
 
 def _score_clip(job: _Job, todo: tuple[ClipFiles, list[str]]) -> list[Row]:

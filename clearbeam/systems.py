@@ -2,8 +2,8 @@
 
     noisy                              the reference mic as recorded
     delay-and-sum, superdirective      a beam towards the talker's true direction
-    oracle-mvdr, oracle-mvdr-2048      Souden MVDR with the mask of the true early image, at an STFT
-                                       of 512/256 or 2048/512
+    oracle-mvdr, oracle-mvdr-1024,     Souden MVDR with the mask of the true early image, at an STFT
+    oracle-mvdr-2048                   of 512/256, 1024/256 or 2048/512
     oracle-mask                        that mask on the reference mic, without a beam
     clearbeam, clearbeam-streaming     the shipped chain, with the whole clip in view or causal
     mono                               the same on the reference mic alone
@@ -38,7 +38,7 @@ from multichannel.gtcrn import GTCRNConfig
 from multichannel.stft import STFT
 from multichannel.weights import find_weights, load_gtcrn
 
-DEFAULT_SYSTEMS = (
+DEFAULT_SYSTEMS: tuple[str, ...] = (
     "noisy", "delay-and-sum", "superdirective", "oracle-mvdr", "oracle-mvdr-2048", "mono",
     "clearbeam-streaming", "clearbeam",
 )  # fmt: skip
@@ -71,7 +71,7 @@ def make_system(name: str) -> System:
     if said.wpe:
         require_wpe()
         system = partial(_after_wpe, system)
-    return partial(_heard_by, said.mics, system) if said.mics else system
+    return partial(heard_by, said.mics, system) if said.mics else system
 
 
 def check_system(name: str) -> None:
@@ -109,17 +109,28 @@ def with_network(weights: str | Path) -> list[str]:
 def _parse(name: str) -> _Name:
     if name.startswith("files:") and len(name) > len("files:"):
         return _Name("files", folder=Path(name.removeprefix("files:")))
-    core, at, mics = name.rpartition("@")
-    if at and re.fullmatch(r"\d+(,\d+)*", mics):
-        numbers = tuple(int(number) for number in mics.split(","))
-        if numbers[0] != REFERENCE_MIC or len(set(numbers)) < len(numbers):
-            raise ValueError(
-                f"expected different mics, the reference mic {REFERENCE_MIC} first, found {name}"
-            )
-        return _Name(**{**vars(_parse(core)), "mics": numbers})
+    core, mics = chosen_mics(name)
+    if mics:
+        return _Name(**{**vars(_parse(core)), "mics": mics})
     if name == "wpe" or name.startswith("wpe+"):
         return _Name(**{**vars(_parse(name[len("wpe+") :] or "noisy")), "wpe": True})
     return _parse_core(name)
+
+
+def chosen_mics(name: str) -> tuple[str, tuple[int, ...]]:
+    """What stands before ``@0,2,5`` in a name, and these numbers; none where it has no such end.
+
+    Raises ValueError for numbers that do not begin with the reference mic, or repeat.
+    """
+    core, at, mics = name.rpartition("@")
+    if not at or not re.fullmatch(r"\d+(,\d+)*", mics):
+        return name, ()
+    numbers = tuple(int(number) for number in mics.split(","))
+    if numbers[0] != REFERENCE_MIC or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"expected different mics, the reference mic {REFERENCE_MIC} first, found {name}"
+        )
+    return core, numbers
 
 
 def _parse_core(name: str) -> _Name:
@@ -162,7 +173,8 @@ def _after_wpe(system: System, mixture: Tensor, clip: Clip) -> Tensor:
     return system(wpe(mixture), clip)
 
 
-def _heard_by(mics: tuple[int, ...], system: System, mixture: Tensor, clip: Clip) -> Tensor:
+def heard_by(mics: tuple[int, ...], system: System, mixture: Tensor, clip: Clip) -> Tensor:
+    """What a system makes of the mixture as some mics heard it, the first the reference."""
     few = clip.heard_by(mics)
     return system(few.mixture, few)
 

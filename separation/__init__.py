@@ -1,5 +1,13 @@
 """Deep-clustering network, spatial clustering and beams: mics in, one clean stream per talker."""
 
 from separation.network import Separation, SeparationConfig, SeparationNet
+from separation.separate import Separated, Separator, SeparatorConfig
 
-__all__ = ["Separation", "SeparationConfig", "SeparationNet"]
+__all__ = [
+    "Separated",
+    "Separation",
+    "SeparationConfig",
+    "SeparationNet",
+    "Separator",
+    "SeparatorConfig",
+]

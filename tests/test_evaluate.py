@@ -325,7 +325,7 @@ def test_a_missing_package_leaves_its_columns_out_unless_they_are_asked_for(data
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "dance"}, "expected a task among enhance, found dance"),
+        ({"task": "dance"}, "expected a task among enhance, separate, found dance"),
         ({"metrics": ["snr"]}, "expected metrics among si_sdr, .*, found snr"),
         ({"metrics": ["pesq"]}, "found pesq; did you mean pesq_wb"),
         (

@@ -83,12 +83,12 @@ def weights(tmp_path_factory):
 
 def score(name: str, clip: Clip) -> float:
     estimate = make_system(name)(clip.mixture, clip)
-    return si_sdr(estimate, clip.early[0, clip.reference_mic])
+    return si_sdr(estimate, clip.images[0, clip.reference_mic])
 
 
 def gain_db(name: str, clip: Clip) -> float:
     """How much a linear beam raises the talker over the noise."""
-    beam, early = BEAMS[name], clip.early[0]
+    beam, early = BEAMS[name], clip.images[0]
     noise = clip.mixture - early
     after = beam(early, clip).norm() / beam(noise, clip).norm()
     return float(20 * torch.log10(after / (early[0].norm() / noise[0].norm())))
@@ -103,7 +103,7 @@ def test_noisy_is_the_reference_mic(clip):
 @pytest.mark.parametrize("name", ["delay-and-sum", "superdirective"])
 def test_a_steered_beam_keeps_the_talker_and_only_from_its_true_direction(name, clip):
     for mic in (0, 4):
-        alone = replace(clip, mixture=clip.early[0], reference_mic=mic)
+        alone = replace(clip, mixture=clip.images[0], reference_mic=mic)
         # A delay by the phases of frames leaks at their edges, 40 dB down for 2048 samples.
         assert score(name, alone) > 30
     mirrored = 2 * MICS_M.mean(0) - clip.talkers_m
@@ -111,7 +111,7 @@ def test_a_steered_beam_keeps_the_talker_and_only_from_its_true_direction(name, 
 
 
 def test_directivity_pays_against_noise_from_everywhere(clip):
-    diffuse = replace(clip, mixture=clip.early[0] + from_everywhere(3))
+    diffuse = replace(clip, mixture=clip.images[0] + from_everywhere(3))
     assert gain_db("superdirective", diffuse) > gain_db("delay-and-sum", diffuse) + 1 > 1
 
 
@@ -120,22 +120,22 @@ def test_the_oracle_beam_cancels_an_interferer_and_needs_the_truth(name, clip):
     found = score(name, clip)
     assert found > score("noisy", clip) + 10
     assert score(name, replace(clip, reference_mic=3)) == pytest.approx(found, abs=1.5)
-    misled = replace(clip, early=(clip.mixture - clip.early[0])[None])
-    assert si_sdr(make_system(name)(clip.mixture, misled), clip.early[0, 0]) < 0
+    misled = replace(clip, images=(clip.mixture - clip.images[0])[None])
+    assert si_sdr(make_system(name)(clip.mixture, misled), clip.images[0, 0]) < 0
 
 
 @pytest.mark.parametrize("name", BEAMS)
 def test_a_beam_is_in_phase_with_the_reference_mic(name, clip):
     at = replace(clip, reference_mic=3)
     estimate = make_system(name)(at.mixture, at)
-    images = clip.early[0]
+    images = clip.images[0]
     assert estimate.shape == (N_SAMPLES,)
     assert si_sdr(estimate, images[3]) > si_sdr(estimate, images[0]) + 3
 
 
 @pytest.mark.parametrize("name", BEAMS)
 def test_a_beam_is_finite_on_silence(name, clip):
-    silent = replace(clip, mixture=0 * clip.mixture, early=0 * clip.early)
+    silent = replace(clip, mixture=0 * clip.mixture, images=0 * clip.images)
     estimate = make_system(name)(silent.mixture, silent)
     assert torch.equal(estimate, torch.zeros(N_SAMPLES))
 
@@ -152,10 +152,10 @@ def test_a_chain_is_the_network_on_the_beam(clip, weights):
 
 def test_a_blind_beam_takes_its_mask_from_the_network(clip, weights):
     """With a network that knows the answer the blind beam is the oracle one, at every mic."""
-    knowing = lambda mixture: clip.early[0]  # noqa: E731
+    knowing = lambda mixture: clip.images[0]  # noqa: E731
     for blind, oracle in (("mvdr", "oracle-mvdr"), ("mvdr-2048", "oracle-mvdr-2048")):
         beam = BLIND_BEAMS[blind](knowing, clip.mixture, clip)
-        assert abs(si_sdr(beam, clip.early[0, 0]) - score(oracle, clip)) < 3
+        assert abs(si_sdr(beam, clip.images[0, 0]) - score(oracle, clip)) < 3
         with torch.inference_mode():
             estimate = make_system(f"{blind}+gtcrn:{weights}")(clip.mixture, clip)
         assert estimate.shape == (N_SAMPLES,) and torch.isfinite(estimate).all()
@@ -163,7 +163,7 @@ def test_a_blind_beam_takes_its_mask_from_the_network(clip, weights):
 
 def test_the_oracle_mask_knows_the_truth_and_uses_one_mic(clip):
     assert score("oracle-mask", clip) > score("noisy", clip) + 5
-    at = replace(clip, mixture=clip.mixture[:1], early=clip.early[:, :1])
+    at = replace(clip, mixture=clip.mixture[:1], images=clip.images[:, :1])
     assert score("oracle-mask", at) == pytest.approx(score("oracle-mask", clip))
 
 
@@ -177,7 +177,7 @@ def test_a_system_with_some_mics_is_the_system_on_an_array_of_those(name, clip):
     few = replace(
         clip,
         mixture=clip.mixture[[0, 3, 1]],
-        early=clip.early[:, [0, 3, 1]],
+        images=clip.images[:, [0, 3, 1]],
         mics_m=MICS_M[[0, 3, 1]],
     )
     found = make_system(f"{name}@0,3,1")(clip.mixture, clip)
@@ -197,12 +197,12 @@ def test_wpe_takes_late_reverberation_away_and_leaves_the_early_part(clip):
     rng = np.random.default_rng(7)
     decay = np.exp(-np.arange(4800) / 900) * (np.arange(4800) > 1200)
     rir = 0.25 * decay * rng.standard_normal((4, 4800))
-    clip = replace(clip, early=clip.early[:, :4])
-    early = clip.early[0].double().numpy()
+    clip = replace(clip, images=clip.images[:, :4])
+    early = clip.images[0].double().numpy()
     late = np.stack([np.convolve(e, h)[:N_SAMPLES] for e, h in zip(early, rir, strict=True)])
     wet = replace(clip, mixture=torch.from_numpy(early + late).float())
     assert score("wpe", wet) > score("noisy", wet) + 3
-    assert score("wpe", replace(clip, mixture=clip.early[0])) > 20
+    assert score("wpe", replace(clip, mixture=clip.images[0])) > 20
     silent = replace(clip, mixture=0 * clip.mixture)
     assert torch.equal(make_system("wpe")(silent.mixture, silent), torch.zeros(N_SAMPLES))
     duplicated = replace(wet, mixture=wet.mixture[[0, 0, 1]])
@@ -211,7 +211,7 @@ def test_wpe_takes_late_reverberation_away_and_leaves_the_early_part(clip):
 
 def test_wpe_stands_before_any_system(clip, weights):
     pytest.importorskip("nara_wpe")
-    clip = replace(clip, mixture=clip.mixture[:2], early=clip.early[:, :2])
+    clip = replace(clip, mixture=clip.mixture[:2], images=clip.images[:, :2])
     dried = replace(clip, mixture=wpe(clip.mixture))
     with torch.inference_mode():
         for name in ("oracle-mvdr", f"mvdr+gtcrn:{weights}"):

@@ -16,7 +16,9 @@ def run(
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="A folder made by `clearbeam simulate`.")
     ],
-    task: Annotated[str, typer.Option(metavar="enhance", help="What is evaluated.")] = "enhance",
+    task: Annotated[
+        str, typer.Option(metavar="enhance|separate", help="What is evaluated.")
+    ] = "enhance",
     system: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A system; repeat for several. Default: a standard set."),
@@ -56,8 +58,10 @@ def run(
 
     SI-SDR, SDR, PESQ-WB, STOI and ESTOI against the early image of the talker at microphone 0, with
     95% confidence intervals, the paired differences to one system, a table for each condition that
-    varies, and the real-time factor on one thread. docs/evaluation.md says how each is defined and
-    what systems there are.
+    varies, and the real-time factor on one thread. With --task separate: against the image of each
+    talker with all of the room, in the best assignment of streams to talkers, and how often there
+    are as many streams as talkers. docs/evaluation.md says how each is defined and what systems
+    there are.
 
     Examples:
 
@@ -70,6 +74,8 @@ def run(
         clearbeam evaluate data/quick --metrics si_sdr,stoi --against mono --markdown scores.md
 
         clearbeam evaluate data/quick --system clearbeam --system clearbeam@0,3 --jobs 2
+
+        clearbeam evaluate data/two --task separate --system auxiva --system oracle-mask
     """
     from clearbeam.evaluate import evaluate_dataset
 
@@ -78,7 +84,7 @@ def run(
         try:
             report = evaluate_dataset(
                 dataset,
-                chosen(system, model or [], gtcrn),
+                chosen(task, system, model or [], gtcrn),
                 task=task,
                 jobs=jobs,
                 limit=limit,
@@ -95,10 +101,13 @@ def run(
         out.print(table.to_rich())
 
 
-def chosen(system: list[str] | None, models: list[str], gtcrn: Path | None) -> list[str]:
+def chosen(task: str, system: list[str] | None, models: list[str], gtcrn: Path | None) -> list[str]:
     """The names of the systems: those asked for, or the standard set, and what is added to them."""
-    from clearbeam.systems import DEFAULT_SYSTEMS, with_network
+    from clearbeam.systems import with_network
+    from clearbeam.tasks import find_task
 
-    names = list(system or DEFAULT_SYSTEMS)
+    if gtcrn is not None and task != "enhance":
+        raise ValueError(f"expected --gtcrn with the task enhance only, found it with {task}")
+    names = list(system or find_task(task).systems.DEFAULT_SYSTEMS)
     names += [f"clearbeam:{name}" for name in models]
     return names + (with_network(gtcrn) if gtcrn is not None else [])
