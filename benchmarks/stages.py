@@ -40,12 +40,13 @@ def passes_over(
     enhancer: Enhancer, x: Tensor, s: Tensor, mics: Tensor, names: tuple[str, ...]
 ) -> Iterator[tuple[str, Tensor]]:
     """Waveforms of the beam and the network's output of each pass after estimates ``s``."""
-    nets = enhancer.cleaners()
+    first = names[0] != "first"  # the first that is left out
+    nets = enhancer.cleaners()[: len(names) + first]
     stft, config = enhancer.stft, enhancer.config
     listener = Listener(stft, config)
     heard, rest = listener.step(x, stft(x)), listener.flush(x[:, None, :0])
     passes = offline_passes(nets, listener, config, mics, 0)
-    for name, net, one in zip(names, nets[-len(names) :], passes[-len(names) :], strict=True):
+    for name, net, one in zip(names, nets[first:], passes[first:], strict=True):
         one.before = None
         parts = one.frames(heard, s) + one.last_frames(rest, s[..., :0])
         kept = [[part for part in beamed if part is not None] for beamed in parts]
@@ -65,7 +66,7 @@ def stages(enhancer: Enhancer, mixture: Tensor, early: Tensor) -> Iterator[tuple
     s = stft.inverse(network.step(stft(x)), x.shape[-1])
     yield "mask network", s[0, :n_samples]
     both = ("first", "second")
-    for name, y in passes_over(enhancer, x, s, network.mics, both):
+    for name, y in passes_over(enhancer, x, s, network.mics, (*both, "third")):
         if name == "second beam":
             B, E = stft(y[:n_samples]), stft(early)
             magnitude = torch.minimum(B.abs(), E.abs())

@@ -52,7 +52,8 @@ class Enhancer(nn.Module):
         mono: one-input GTCRN: estimates the speech in the mics, and is all there is for one mic.
         multi: multi-input GTCRN that cleans the beam, fed by `Beamed`; None leaves that to the
             mono network.
-        refine: the same for a second beam, which aims at what ``multi`` found; None ends there.
+        refine: the same for the beams after it, each of which aims at what was found before; None
+            ends with the first.
         config: how the beams are made.
         stft: the networks' transform, 512/256 when left out; a shorter synthesis lowers the latency
             of streaming.
@@ -119,13 +120,16 @@ class Enhancer(nn.Module):
         enhancer.single = str(model) == "mono"
         return enhancer.to(where).eval()
 
-    def cleaners(self, look: Look | None = None) -> list[GTCRN]:
-        """The networks that clean the first beam, and the second if there is one.
+    def cleaners(self, look: Look | None = None, causal: bool = False) -> list[GTCRN]:
+        """The network that cleans the first beam, and those of the later ones if there are any.
 
         A beam that looks somewhere stays alone: the second would aim at whatever the first left.
         """
         first = self.mono if self.multi is None else self.multi
-        return [first] if self.refine is None or look is not None else [first, self.refine]
+        if self.refine is None or look is not None:
+            return [first]
+        n_beams = self.config.live_beams if causal else self.config.beams
+        return [first, *[self.refine] * (n_beams - 1)]
 
     def stream(
         self,
@@ -251,7 +255,7 @@ class Stream:
         self.input, self.output = STFTStream(stft), STFTStream(stft)
         single = n_mics == 1 or enhancer.single
         mics = spread_mics(n_mics, config.mask_mics)
-        self.nets = [] if single else enhancer.cleaners(look)
+        self.nets = [] if single else enhancer.cleaners(look, causal)
         mono, *nets = [ready_net(net, backend) for net in (enhancer.mono, *self.nets)]
         self.network = MaskNetwork(mono, torch.tensor([reference_mic or 0]) if single else mics)
         self.live: list[LivePass] = []

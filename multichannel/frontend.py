@@ -36,6 +36,7 @@ class FrontEndConfig:
     Args:
         beam_n_fft, beam_hop: long window of the offline beam (longer than the network's: the room's
             echoes then fall inside a frame).
+        beams, live_beams: one after the other, each towards the estimate before.
         mask_mics: mics that the mask network listens to, spread over the array.
         block_s: offline, statistics come from a block and both its neighbours.
         crossfade_s: from the beam of one block to the next.
@@ -47,6 +48,8 @@ class FrontEndConfig:
 
     beam_n_fft: int = 2048
     beam_hop: int = 512
+    beams: int = 3
+    live_beams: int = 2
     mask_mics: int = 2
     block_s: float = 15.0
     crossfade_s: float = 1.0

@@ -87,6 +87,18 @@ def test_chunking_does_not_change_two_passes(refining, streaming, chunk):
     torch.testing.assert_close(blocks, whole, rtol=0, atol=1e-5)
 
 
+def test_every_beam_aims_at_the_estimate_before(scene, refining):
+    """Three beams at once are two, and a third that is given their estimate."""
+    x, _ = scene
+    mono, multi, refine = refining.mono, refining.multi, refining.refine
+    three = Enhancer(mono, multi, refine, FrontEndConfig(beams=3)).eval()
+    frames = front_end_frames(mono, [multi, refine], x)
+    mask, _ = refine(frames.inputs, frames.cues)
+    y = STFT().inverse(mask * frames.beam, x.shape[-1])
+    torch.testing.assert_close(y[:-2048], three(x, reference_mic=0)[:-2048], rtol=0, atol=1e-4)
+    assert len(three.cleaners()) == 3 and len(three.cleaners(causal=True)) == 2
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_training_frames_are_what_the_enhancer_sees(scene, streaming):
     """Masking `front_end_frames` with the second network is the enhancer's own output."""

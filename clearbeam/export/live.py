@@ -54,7 +54,7 @@ class Pipeline:
         single = n_mics == 1 or enhancer.single
         mics = spread_mics(n_mics, config.mask_mics)
         self.network = MaskNetwork(enhancer.mono, torch.tensor([reference_mic]) if single else mics)
-        nets = [] if single else enhancer.cleaners()
+        nets = [] if single else enhancer.cleaners(causal=True)
         self.passes = live_passes(nets, enhancer.stft, config, mics, reference_mic)
         self.nets = list(dict.fromkeys([enhancer.mono, *nets]))
         self.inputs: dict[str, tuple[int, ...]] = {"X*": (n_mics, N_FREQS, 1)}
