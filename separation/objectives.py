@@ -91,7 +91,8 @@ def best_order(masks: Tensor, X: Tensor, S: Tensor) -> Tensor:
     """The order of the masks in which their squared error is least, ``(batch, talkers)``.
 
     Mask ``order[b, k]`` belongs to talker ``k`` (Kolbaek, Yu, Tan & Jensen 2017). The error of mask
-    i for talker j is ``|m_i X|^2 - 2 Re <m_i X, S_j>`` and what does not depend on i.
+    i for talker j is ``|m_i X|^2 - 2 Re <m_i X, S_j> + |S_j|^2``, of which an order changes the
+    inner products alone.
 
     Args:
         masks: real ``(batch, talkers, freqs, frames)``.
@@ -99,13 +100,10 @@ def best_order(masks: Tensor, X: Tensor, S: Tensor) -> Tensor:
         S: spectra of the talkers ``(batch, talkers, freqs, frames)``.
     """
     with torch.no_grad():
-        common = (X.unsqueeze(1).conj() * S).real
-        power = torch.einsum("bkft,bft->bk", masks.square(), X.abs().square())
-        cost = power[:, :, None] - 2 * torch.einsum("bift,bjft->bij", masks, common)
+        common = torch.einsum("bift,bjft->bij", masks, (X.unsqueeze(1).conj() * S).real)
         orders = torch.tensor(list(permutations(range(S.shape[1]))), device=S.device)
         talkers = torch.arange(S.shape[1], device=S.device)
-        total = cost[:, orders, talkers].sum(-1)  # (batch, orders)
-        return orders[total.argmin(-1)]
+        return orders[common[:, orders, talkers].sum(-1).argmax(-1)]
 
 
 def in_order(x: Tensor, order: Tensor) -> Tensor:
