@@ -1,16 +1,18 @@
 """Live, one thread: the mono network frame by frame, then the whole pipeline with 2, 6, 16 mics.
 
-    python benchmarks/live.py [--frames 400] [--minutes 5]
+    python benchmarks/live.py [--frames 400] [--minutes 5] [--inductor]
 
 The systems take turns, a second of sound each; times are processor time of the thread, so only a
 busy neighbour's cache is felt. The rival is the same network exported to ONNX operator by operator,
-run by ONNX Runtime with every state an input and an output.
+run by ONNX Runtime with every state an input and an output; with --inductor the same program goes
+through `torch.export` and AOTInductor too, which compiles for minutes.
 """
 
 from __future__ import annotations
 
 import io
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +94,26 @@ def onnx_runtime(net: GTCRN) -> Callable[[Tensor], Tensor]:
     return step
 
 
+def inductor(net: GTCRN) -> Callable[[Tensor], Tensor]:
+    import torch._inductor
+
+    states = fresh_states()
+    program = torch.export.export(Naive(net).eval(), (torch.zeros(1, 2, 257), *states))
+    with tempfile.TemporaryDirectory() as folder:
+        package = torch._inductor.aoti_compile_and_package(
+            program, package_path=f"{folder}/step.pt2"
+        )
+        run = torch._inductor.aoti_load_package(package)
+
+    def step(X: Tensor) -> Tensor:
+        nonlocal states
+        mask, *found = run(torch.stack([X.real, X.imag])[None], *states)
+        states = [one.contiguous() for one in found]  # it takes other strides for these
+        return torch.complex(mask[0, 0], mask[0, 1])
+
+    return step
+
+
 def pytorch(net: GTCRN) -> Callable[[Tensor], Tensor]:
     state = None
 
@@ -108,11 +130,12 @@ def compiled(net: GTCRN) -> Callable[[Tensor], Tensor]:
     return lambda X: step(X[None])
 
 
-def measure_mono(n_frames: int, console: Console) -> None:
+def measure_mono(n_frames: int, console: Console, slow_to_build: bool = False) -> None:
     net = load_gtcrn("mono")
     x = 0.1 * torch.randn(n_frames * 256, generator=torch.Generator().manual_seed(0))
     frames = [frame.contiguous() for frame in STFT()(x).T]
-    systems = {one.__name__: one(net) for one in (compiled, onnx_runtime, pytorch)}
+    kinds = [compiled, onnx_runtime, *([inductor] if slow_to_build else []), pytorch]
+    systems = {one.__name__: one(net) for one in kinds}
     times: dict[str, list[float]] = {name: [] for name in systems}
     masks: dict[str, list[Tensor]] = {name: [] for name in systems}
     for at in range(0, len(frames), TURN):
@@ -183,11 +206,11 @@ def measure_memory(minutes: float, console: Console) -> None:
 
 
 @torch.no_grad()
-def main(frames: int = 400, minutes: float = 5.0) -> None:
+def main(frames: int = 400, minutes: float = 5.0, inductor: bool = False) -> None:
     """Measure and print the tables."""
     torch.set_num_threads(1)
     console = Console(width=120)
-    measure_mono(frames, console)
+    measure_mono(frames, console, inductor)
     measure_pipeline(frames, console)
     measure_memory(minutes, console)
 
