@@ -237,6 +237,9 @@ def write_audio(
                     f"{path.name} would clip: attenuated by {loss_db:.1f} dB", stacklevel=2
                 )
             _encode(scratch, partial, subtype, FORMATS[path.suffix.lower()], gain)
+        except soundfile.LibsndfileError as error:
+            why = error.error_string.rstrip(".")
+            raise OSError(f"cannot write {path}: {why}; is the disk full?") from None
         finally:
             scratch.unlink(missing_ok=True)
 

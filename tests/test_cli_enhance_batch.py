@@ -85,6 +85,19 @@ def test_resuming_keeps_what_is_there_and_makes_the_rest(folder):
     assert soundfile.info("1.enhanced.wav").frames == soundfile.info("1.wav").frames
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(folder):
+    resource = pytest.importorskip("resource")
+    succeeded("enhance", "0.wav", "--model", "mono")  # has all compiled that is to be
+    before = tree(folder)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_192, limit[1]))
+    try:
+        refused("cannot write 3.enhanced.wav.*disk", "enhance", "3.wav", "--model", "mono")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert tree(folder) == before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 def test_ctrl_c_is_one_line_and_leaves_whole_files(folder):
     many = [f"{k}.wav" for k in range(4, 40)]
