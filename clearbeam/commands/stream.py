@@ -61,7 +61,7 @@ def run(
         float,
         typer.Option(
             metavar="MS",
-            help="From a sound to the same sound cleaned, 18 to 32 ms. 20 costs about 0.5 dB.",
+            help="From a sound to the same sound cleaned, 18 to 32 ms. 20 costs 0.4 dB SI-SDR.",
         ),
     ] = 32,
     backend: Annotated[
