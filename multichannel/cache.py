@@ -67,18 +67,24 @@ class FrontEnd:
         before: weights of the networks of the passes before, if any.
         causal_every: every n-th clip has the recursive beam, the others the look-ahead one; 0 is
             none.
+        config: of the networks' transform.
     """
 
     def __init__(
-        self, mono: str | Path, before: Sequence[str | Path] = (), causal_every: int = 3
+        self,
+        mono: str | Path,
+        before: Sequence[str | Path] = (),
+        causal_every: int = 3,
+        config: STFTConfig | None = None,
     ) -> None:
         self.mono, self.before = load_gtcrn(mono), [load_gtcrn(net) for net in before]
-        self.causal_every = causal_every
+        self.causal_every, self.config = causal_every, config
 
     def __call__(self, clip: Clip, index: int) -> Clip:
         """What `CachedClips` would give of clip number `index`."""
         causal = bool(self.causal_every) and index % self.causal_every == self.causal_every - 1
-        frames = front_end_frames(self.mono, self.before, torch.from_numpy(clip["mixture"]), causal)
+        mixture = torch.from_numpy(clip["mixture"])
+        frames = front_end_frames(self.mono, self.before, mixture, causal, self.config)
         estimate = [] if frames.estimate is None else [frames.estimate]
         spectra = torch.stack([frames.beam, frames.reference, *estimate])
         return {"spectra": spectra.numpy(), "cues": frames.cues.numpy(), "early": clip["early"]}

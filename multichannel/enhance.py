@@ -29,7 +29,7 @@ from multichannel.lookahead import Listener
 from multichannel.offline import ready_net
 from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
 from multichannel.stft import STFT, STFTConfig, STFTStream
-from multichannel.weights import find_weights, load_gtcrn, pick_device, shipped
+from multichannel.weights import find_weights, latency_of, load_gtcrn, pick_device, shipped
 
 if TYPE_CHECKING:
     from multichannel.live import LiveStream
@@ -102,13 +102,15 @@ class Enhancer(nn.Module):
         Args:
             model: name, or path of a ``.safetensors`` file.
             device: ``auto``, ``cpu`` or ``cuda``.
-            latency_ms: of streaming, 18 to 32; None is 32, one window. The networks are the same.
+            latency_ms: of streaming, 18 to 32, with any networks; None is what the file was
+                trained for, 32 for all that is shipped.
 
         Raises:
             ValueError: no such model, device or latency, or the file holds another network.
         """
-        where, stft = pick_device(device), _stft_config(latency_ms)
-        net = load_gtcrn(find_weights(model))
+        where, path = pick_device(device), find_weights(model)
+        net = load_gtcrn(path)
+        stft = stft_of_latency(latency_of(path) if latency_ms is None else latency_ms)
         if net.config.inputs == GTCRNConfig().inputs:
             enhancer = cls(net, stft=stft)
         elif net.config.inputs == REFINE_INPUTS:
@@ -338,8 +340,12 @@ class Stream:
         return S
 
 
-def _stft_config(latency_ms: float | None) -> STFTConfig:
-    """The networks' own frames, of which only the newest part is put together again."""
+def stft_of_latency(latency_ms: float | None) -> STFTConfig:
+    """The networks' own frames, of which only the newest part is put together again.
+
+    Raises:
+        ValueError: not 18 to 32 ms.
+    """
     if latency_ms is None:
         return STFTConfig()
     if not SHORTEST_MS <= latency_ms <= LONGEST_MS:

@@ -22,7 +22,7 @@ from multichannel.gtcrn import GTCRN
 from multichannel.look import Look
 from multichannel.lookahead import Heard, Listener, LookaheadBeam
 from multichannel.offline import AnyNet, ready_net
-from multichannel.stft import STFT, STFTStream
+from multichannel.stft import STFT, STFTConfig, STFTStream
 
 
 class Cleaner:
@@ -146,7 +146,11 @@ def _aims(
 
 @torch.no_grad()
 def front_end_frames(
-    mono: GTCRN, nets: Sequence[GTCRN], mixture: Tensor, causal: bool = False
+    mono: GTCRN,
+    nets: Sequence[GTCRN],
+    mixture: Tensor,
+    causal: bool = False,
+    config: STFTConfig | None = None,
 ) -> Beamed:
     """What the network of the next pass sees of a clip, from mic 0: for training it.
 
@@ -155,26 +159,27 @@ def front_end_frames(
         nets: of the passes before: none for the first.
         mixture: ``(mics, samples)``.
         causal: as heard live.
+        config: of the networks' transform.
 
     Returns:
         All frames of the clip.
     """
-    stft, config = STFT(), FrontEndConfig()
+    stft, front_end = STFT(config), FrontEndConfig()
     n_frames = stft.config.n_frames(mixture.shape[-1])
-    n_silence = (2 + len(nets)) * (2 * stft.config.n_fft + config.beam_n_fft)
+    n_silence = (2 + len(nets)) * (2 * stft.config.n_fft + front_end.beam_n_fft)
     x = torch.nn.functional.pad(mixture, (0, n_silence))
-    network = MaskNetwork(ready_net(mono), spread_mics(x.shape[0], config.mask_mics))
+    network = MaskNetwork(ready_net(mono), spread_mics(x.shape[0], front_end.mask_mics))
     X = stft(x)
     S = network.step(X)
     every: list[AnyNet | None] = [*(ready_net(net) for net in nets), None]
     if causal:
-        *before, last = live_passes(every, stft, config, network.mics, 0)
+        *before, last = live_passes(every, stft, front_end, network.mics, 0)
         for one in before:
             S = one.step(X, S)
         ready = [last.frames(X, S)]
     else:
-        listener = Listener(stft, config)
-        *earlier, final = offline_passes(every, listener, config, network.mics, 0)
+        listener = Listener(stft, front_end)
+        *earlier, final = offline_passes(every, listener, front_end, network.mics, 0)
         s = stft.inverse(S, x.shape[-1])
         heard, rest = listener.step(x, X), listener.flush(X)
         for pass_ in earlier:

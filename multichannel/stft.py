@@ -54,8 +54,8 @@ class STFTConfig:
         return self.n_fft // 2 + 1
 
     def n_frames(self, n_samples: int) -> int:
-        """Number of frames of a signal of ``n_samples`` samples."""
-        return -(-(n_samples + self.latency - self.hop) // self.hop)
+        """Number of frames that a signal of ``n_samples`` samples reaches into."""
+        return -(-(n_samples + self.n_fft - self.hop) // self.hop)
 
     def freqs_hz(self, sample_rate: int) -> Tensor:
         """Centre of each bin in Hz, shape ``(freqs,)``."""

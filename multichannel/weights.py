@@ -84,6 +84,13 @@ def read_config(path: Path) -> GTCRNConfig:
         raise ValueError(f"expected a model config in {path}, found {error!r}") from None
 
 
+def latency_of(path: Path) -> float | None:
+    """The latency in ms that a file's network was trained for, None where it does not say."""
+    note = path.with_suffix(".json")
+    facts = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    return facts.get("latency_ms")
+
+
 def save_gtcrn(net: GTCRN, path: Path, **facts: object) -> None:
     """`save_weights` of a GTCRN."""
     save_weights(net, path, network=asdict(net.config), **facts)

@@ -15,7 +15,9 @@ pytest.importorskip("lightning")
 
 from training import SMALL, lines_of, train, write_small
 
-from multichannel import kernels
+from multichannel import Enhancer, STFTConfig, kernels
+from multichannel.cache import FrontEnd
+from multichannel.data import Recorded
 from multichannel.weights import load_gtcrn
 from simulate import SceneConfig
 
@@ -191,6 +193,25 @@ def test_bad_input_is_refused_in_one_line(tmp_path, monkeypatch, words, match):
     monkeypatch.chdir(tmp_path)
     refused(match, "train", *words)
     assert not any(p.suffix in (".ckpt", ".safetensors") for p in tmp_path.rglob("*"))
+
+
+def test_a_network_can_be_trained_for_a_shorter_latency(data, tmp_path):
+    out = tmp_path / "run"
+    options = ("steps=1", "compiled_layers=false")
+    assert train("mask", data, out, "latency_ms=20", *options).exit_code == 0
+    # an older run did not know the key: that means its default
+    note = out / "config.yaml"
+    note.write_text(note.read_text().replace("latency_ms: 20.0\n", ""))
+    assert train("mask", data, out, "latency_ms=20", *options).exit_code == 2
+    assert train("mask", data, out, *options).exit_code == 0
+    weights = out / "best.safetensors"
+    assert Enhancer.from_pretrained(weights, "cpu").stft.config.latency == 320
+    assert Enhancer.from_pretrained(weights, "cpu", latency_ms=32).stft.config.latency == 512
+    assert Enhancer.from_pretrained("mono", "cpu").stft.config.latency == 512
+    clip = Recorded(data).clip(0)
+    long, short = (FrontEnd("mono", (), 1, c)(clip, 0) for c in (None, STFTConfig(synthesis=320)))
+    assert {k: v.shape for k, v in long.items()} == {k: v.shape for k, v in short.items()}
+    assert np.abs(long["spectra"] - short["spectra"]).max() > 1e-2
 
 
 def test_a_folder_is_not_trained_with_another_config(data, tmp_path):

@@ -122,7 +122,8 @@ class TrainConfig(Strict):
     say. init: weights to start from, a shipped name or a path; a GTCRN of fewer inputs is allowed,
     the new ones start at zero.
     losses: weights of named losses. augment: for each named augmentation its probability and
-    settings. teacher: weights of a network to learn from, for the loss `teacher`.
+    settings. teacher: weights of a network to learn from, for the loss `teacher`. latency_ms: of
+    the live streams that the network is for.
     steps, batch: optimiser steps and clips in each of them, whatever the number of processes and of
     parts (`accumulate`) that they are shared out to. processes: one thread each on a CPU, one GPU
     each on CUDA. precision: mixed with bf16 or fp16. valid_every, save_every: steps between
@@ -135,6 +136,7 @@ class TrainConfig(Strict):
     network: dict[str, Any] = Field(default_factory=dict)
     init: str | None = None
     teacher: str | None = None
+    latency_ms: float = Field(32.0, ge=18, le=32)
     prune: PruneConfig | None = None
     data: DataConfig
     losses: dict[str, float] = Field(min_length=1)

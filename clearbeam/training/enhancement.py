@@ -17,6 +17,7 @@ from clearbeam.training.prune import without_inner_feats
 from clearbeam.training.sources import open_source
 from clearbeam.training.tasks import Loss, Outputs
 from multichannel.data import Source
+from multichannel.enhance import stft_of_latency
 from multichannel.frontend import BEAM_INPUTS, REFINE_INPUTS
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.losses import negative_si_snr, si_snr_ratio
@@ -31,7 +32,7 @@ class _Enhancement:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.stft = STFT()
+        self.stft = STFT(stft_of_latency(config.latency_ms))
         self.gtcrn = build(GTCRNConfig, config.network, "network")
         self._check_inputs(self.gtcrn, "network")
         self.teacher = load_gtcrn(config.teacher) if config.teacher else None
@@ -90,7 +91,7 @@ class _Enhancement:
 
     def save(self, net: nn.Module, path: Path, facts: dict[str, Any]) -> None:
         assert isinstance(net, GTCRN)
-        save_gtcrn(net, path, training=facts)
+        save_gtcrn(net, path, training=facts, latency_ms=self.config.latency_ms)
 
 
 class Mask(_Enhancement):

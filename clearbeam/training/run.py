@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -79,7 +80,7 @@ def claim(config: TrainConfig, folder: Path) -> dict[str, Any] | None:
     """
     note = folder / "config.yaml"
     if note.is_file():
-        before, now = note.read_text(encoding="utf-8"), config.saved()
+        before, now = _resaved(note.read_text(encoding="utf-8")), config.saved()
         differing = _differing(before, now)
         if differing:
             raise ValueError(
@@ -98,6 +99,14 @@ def is_finished(config: TrainConfig, state: dict[str, Any]) -> bool:
     return state["step"] >= config.steps or (
         config.patience is not None and stale >= config.patience
     )
+
+
+def _resaved(saved: str) -> str:
+    """A saved config as it would be saved now: keys that were not known then at their defaults."""
+    try:
+        return TrainConfig.model_validate(yaml.safe_load(saved)).saved()
+    except (ValueError, yaml.YAMLError):
+        return saved
 
 
 def _differing(before: str, now: str) -> str:

@@ -17,6 +17,7 @@ from clearbeam.training.config import Simulated, TrainConfig, relative
 from multichannel.augment import ON_SPECTRA, augment
 from multichannel.cache import CachedClips, FrontEnd, create_cache, is_cache, write_row
 from multichannel.data import Clip, PackedClips, Recorded, Source, levelled, pack, records_of
+from multichannel.enhance import LONGEST_MS, stft_of_latency
 from multichannel.weights import find_weights
 
 _MICS = 5  # first number of a generator's seed: what happens to a clip at its microphones
@@ -52,7 +53,8 @@ class Fronted:
     def __init__(self, source: Source, config: TrainConfig, which: str) -> None:
         self.source, self.seed = source, config.seed
         self.chosen = waveform_augmentations(config) if which == "train" else {}
-        self.front_end = FrontEnd(config.data.mono, config.data.before, config.data.causal_every)
+        data, stft = config.data, stft_of_latency(config.latency_ms)
+        self.front_end = FrontEnd(data.mono, data.before, data.causal_every, stft)
         times = config.data.times if which == "train" else 1
         self.lengths = None if source.lengths is None else np.tile(source.lengths, times)
 
@@ -179,6 +181,8 @@ def _front_end_cache(config: TrainConfig, path: Path, which: str, cache: Path) -
     changed = waveform_augmentations(config)
     if which == "train" and (changed or data.times > 1):
         facts += [data.times, changed, config.seed]
+    if config.latency_ms != LONGEST_MS:
+        facts.append(config.latency_ms)
     folder = cache / f"front-end-{_digest(facts)}"
     if folder.is_dir():
         return folder
