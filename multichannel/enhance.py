@@ -1,7 +1,8 @@
 """The enhancer: what the mics of any array hear in, one clean talker out.
 
 waveforms -> STFT -> mask network -> covariances -> MVDR -> multi-input GTCRN
-                  -> covariances with that estimate -> MVDR -> multi-input GTCRN -> ISTFT
+                  -> covariances with that estimate -> MVDR -> multi-input GTCRN, once or twice
+                  -> ISTFT
 
 One mic alone goes through the mask network only.
 """
