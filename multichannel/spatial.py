@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from multichannel import compiled_ops
+
 # Frames averaged by one triangular product: long enough to keep Python out, short enough that the
 # products which are zero anyway cost little.
 _BLOCK = 32
@@ -190,31 +192,19 @@ def _check(X: Tensor, mask: Tensor | None) -> None:
 
 def _outer_sums(parts: Sequence[Tensor], mask: Tensor) -> Tensor:
     """``sum_t mask x x^H``, shape ``(..., [talkers,] freqs, mics, mics)``, of all channels."""
-    if _fit_to_be_compiled(parts, mask):
+    if compiled_ops.fits(*parts, mask):
         return _compiled_sums(parts, mask)
     return _sums_by_bins(torch.cat([*parts], -3), mask)
 
 
-def _fit_to_be_compiled(parts: Sequence[Tensor], mask: Tensor) -> bool:
-    if any(one.device.type != "cpu" or one.dtype != torch.complex64 for one in parts):
-        return False
-    if torch.is_grad_enabled() and any(one.requires_grad for one in (*parts, mask)):
-        return False
-    from multichannel.compiled import can_compile  # which imports a network, and that this module
-
-    return can_compile()
-
-
 def _compiled_sums(parts: Sequence[Tensor], mask: Tensor) -> Tensor:
-    from multichannel.compiled_sums import outer_sums
-
     X = parts[0]
     per_talker = mask.ndim == X.ndim
     masks = mask if per_talker else mask.unsqueeze(-3)
     masks = masks.expand(*X.shape[:-3], *masks.shape[-3:]).reshape(-1, *masks.shape[-3:])
     flat = [one.reshape(-1, *one.shape[-3:]) for one in parts]
     totals = [
-        outer_sums([x for one in clip for x in one], one_mask)
+        compiled_ops.outer_sums([x for one in clip for x in one], one_mask)
         for *clip, one_mask in zip(*flat, masks, strict=True)
     ]
     total = torch.stack(totals) if len(totals) > 1 else totals[0]

@@ -26,6 +26,8 @@ import torch
 from scipy.signal import get_window
 from torch import Tensor, nn
 
+from multichannel import compiled_ops
+
 # Below this share of its maximum the overlapped window power is taken for a hole in the signal.
 _HOLE = 1e-3
 
@@ -109,9 +111,23 @@ class STFT(nn.Module):
         """
         if x.shape[-1] < 1:
             raise ValueError(f"expected x of shape (..., samples >= 1), found {tuple(x.shape)}")
-        config = self.config
-        n_padding = config.n_frames(x.shape[-1]) * config.hop - x.shape[-1]
+        n_frames = self.config.n_frames(x.shape[-1])
+        if self._compiled(x):
+            return self._frames(x, self.config.hop - self.config.n_fft, n_frames)
+        n_padding = n_frames * self.config.hop - x.shape[-1]
         return self.step(nn.functional.pad(x, (0, n_padding)))[0]
+
+    def _compiled(self, x: Tensor) -> bool:
+        sizes = self.config.n_fft, self.config.latency
+        return compiled_ops.transforms(*sizes) and compiled_ops.fits(x)
+
+    def _frames(self, x: Tensor, first: int, n_frames: int) -> Tensor:
+        """``n_frames`` frames of ``x``, the first of which begins at sample ``first``."""
+        window, hop = self.analysis_window.to(x.dtype), self.config.hop
+        if self._compiled(x):
+            X = compiled_ops.stft(x.reshape(-1, x.shape[-1]), window, hop, first, n_frames)
+            return X.reshape(*x.shape[:-1], *X.shape[-2:]).mT
+        return torch.fft.rfft(x.unfold(-1, len(window), hop) * window).mT
 
     def step(self, x: Tensor, state: STFTState | None = None) -> tuple[Tensor, STFTState]:
         """The frames that ``x (..., samples)`` completes, and the state for the next call.
@@ -128,8 +144,7 @@ class STFT(nn.Module):
         if n_frames == 0:
             empty = x.new_zeros(*x.shape[:-1], self.config.n_freqs, 0)
             return torch.complex(empty, empty), STFTState(tail)
-        frames = signal.unfold(-1, n_fft, hop) * self.analysis_window.to(x.dtype)
-        return torch.fft.rfft(frames).transpose(-1, -2), STFTState(tail)
+        return self._frames(signal, 0, n_frames), STFTState(tail)
 
     def inverse(self, X: Tensor, length: int | None = None) -> Tensor:
         """Waveform ``(..., samples)`` of ``X (..., freqs, frames)``.
@@ -145,36 +160,36 @@ class STFT(nn.Module):
         length = max(0, n_held - self.delay) if length is None else length
         if length > n_held:
             raise ValueError(f"expected a length of at most {n_held} samples, found {length}")
-        x, state = self.inverse_step(X)
         # the first samples out belong to the zero history
-        return torch.cat([x, state.overlap], dim=-1)[..., self.delay : self.delay + length]
+        return self._samples(X)[..., self.delay : self.delay + length]
 
     def inverse_step(self, X: Tensor, state: ISTFTState | None = None) -> tuple[Tensor, ISTFTState]:
         """The samples that ``X (..., freqs, frames)`` completes: ``(..., frames * hop)``.
 
         They lag the input of `step` by `delay` samples; the first ``delay`` ones are the history.
         """
+        x = self._samples(X)
+        if state is not None:
+            x[..., : self.delay] += state.overlap
+        n = X.shape[-1] * self.config.hop
+        return x[..., :n], ISTFTState(x[..., n:].clone())
+
+    def _samples(self, X: Tensor) -> Tensor:
+        """All samples ``(..., frames * hop + delay)`` of ``X``, the last of them not complete."""
         if X.shape[-2] != self.config.n_freqs:
             raise ValueError(
                 f"expected X of shape (..., {self.config.n_freqs}, frames), found {tuple(X.shape)}"
             )
-        n, hop = self.config.latency, self.config.hop
-        n_frames = X.shape[-1]
-        if state is None:
-            state = ISTFTState(X.real.new_zeros(*X.shape[:-2], self.delay))
-        if n_frames == 0:
-            return state.overlap[..., :0], state
-        frames = torch.fft.irfft(X.transpose(-1, -2), n=self.config.n_fft)[..., -n:]
-        frames = frames * self.synthesis_window.to(frames.dtype)
-        n_parts = -(-n // hop)
-        parts = nn.functional.pad(frames, (0, n_parts * hop - n)).unflatten(-1, (n_parts, hop))
-        # part p of frame t belongs at hop t + p: one shifted addition a part
-        x = frames.new_zeros(*X.shape[:-2], n_frames + n_parts - 1, hop)
-        for part in range(n_parts):
-            x[..., part : part + n_frames, :] += parts[..., part, :]
-        x = x.flatten(-2)[..., : n_frames * hop + self.delay]
-        x[..., : self.delay] += state.overlap
-        return x[..., : n_frames * hop], ISTFTState(x[..., n_frames * hop :].clone())
+        hop, n_frames = self.config.hop, X.shape[-1]
+        window = self.synthesis_window.to(X.real.dtype)
+        if n_frames and not self._compiled(X):
+            frames = torch.fft.irfft(X.mT, n=self.config.n_fft)[..., -len(window) :]
+            return _overlap_added(frames * window, hop)
+        x = X.real.new_zeros(*X.shape[:-2], n_frames * hop + self.delay)
+        if n_frames:
+            frames = X.mT.reshape(-1, n_frames, self.config.n_freqs)
+            compiled_ops.istft(frames, window, hop, x.view(-1, x.shape[-1]))
+        return x
 
     @property
     def delay(self) -> int:
@@ -250,6 +265,18 @@ def griffin_lim(
         X = torch.polar(magnitude, accelerated.angle())
         previous = consistent
     return stft.inverse(X, length)
+
+
+def _overlap_added(frames: Tensor, hop: int) -> Tensor:
+    """Sum ``(..., samples)`` of ``frames (..., frames, samples)``, each ``hop`` after the last."""
+    n_frames, n = frames.shape[-2:]
+    n_parts = -(-n // hop)
+    parts = nn.functional.pad(frames, (0, n_parts * hop - n)).unflatten(-1, (n_parts, hop))
+    # part p of frame t belongs at hop t + p: one shifted addition a part
+    x = frames.new_zeros(*frames.shape[:-2], n_frames + n_parts - 1, hop)
+    for part in range(n_parts):
+        x[..., part : part + n_frames, :] += parts[..., part, :]
+    return x.flatten(-2)[..., : (n_frames - 1) * hop + n]
 
 
 def _windows(config: STFTConfig) -> tuple[np.ndarray, np.ndarray]:

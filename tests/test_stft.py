@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multichannel import compiled
+from multichannel.compiled import can_compile
 from multichannel.stft import STFT, STFTConfig, griffin_lim
 
 CONFIGS = [
@@ -130,6 +132,32 @@ def test_griffin_lim_finds_a_signal_with_the_wanted_magnitude():
     assert _relative_error(stft(y).abs(), wanted) < 0.1
     plain = griffin_lim(wanted, stft, 8000, n_iterations=100, momentum=0.0)
     assert _relative_error(stft(y).abs(), wanted) < _relative_error(stft(plain).abs(), wanted)
+
+
+@pytest.mark.skipif(not can_compile(), reason="needs a C++ compiler")
+@pytest.mark.parametrize(
+    "config",
+    [
+        STFTConfig(),
+        STFTConfig(2048, 512),
+        STFTConfig(512, 160, "hamming"),
+        STFTConfig(synthesis=320),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("n_samples", [1, 300, 5000])
+def test_compiled_transforms_equal_pytorch(monkeypatch, config, n_samples):
+    stft, x = STFT(config), _noise(2, 3, n_samples)
+    tail, lead = x[..., 100:], x[..., :100]
+    spectra, signals = [], []
+    for works in (True, False):
+        monkeypatch.setattr(compiled, "can_compile", lambda works=works: works)
+        X = stft(x)
+        spectra += [X, torch.cat([stft.step(tail, stft.step(lead)[1])[0], X], -1)]
+        signals += [stft.inverse(X), stft.inverse_step(X, stft.inverse_step(X)[1])[0]]
+    for fast, slow in zip(spectra[:2] + signals[:2], spectra[2:] + signals[2:], strict=True):
+        assert fast.shape == slow.shape
+        assert not fast.numel() or _relative_error(fast, slow) <= 1e-6
 
 
 @pytest.mark.cuda

@@ -1,55 +1,70 @@
-// The real FFT of 512 samples and its inverse, of many signals at once: one to a lane. In double
-// precision, because a beam of mics that nearly agree is a small difference of large numbers.
+// The real FFT and its inverse, of many signals at once: one to a lane. Live in double precision,
+// because a beam of mics that nearly agree is a small difference of large numbers.
 #pragma once
 #include "vectors.h"
 
 #include <cmath>
+#include <utility>
 
 namespace clearbeam {
 
-constexpr int N_FFT = 512, N_HALF = N_FFT / 2;
+constexpr int N_FFT = 512, N_HALF = N_FFT / 2;  // of the networks
 
+template <class S, int N>
 struct Twiddles {
-  double re[N_FFT], im[N_FFT];  // e^(-2 pi i k / 512)
+  S re[N], im[N];  // e^(-2 pi i k / N)
   Twiddles() {
-    for (int k = 0; k < N_FFT; ++k) {
-      re[k] = std::cos(2 * M_PI * k / N_FFT);
-      im[k] = -std::sin(2 * M_PI * k / N_FFT);
+    for (int k = 0; k < N; ++k) {
+      re[k] = S(std::cos(2 * M_PI * k / N));
+      im[k] = S(-std::sin(2 * M_PI * k / N));
     }
   }
 };
-inline const Twiddles& twiddles() {
-  static const Twiddles table;
+template <class S, int N>
+const Twiddles<S, N>& twiddles() {
+  static const Twiddles<S, N> table;
   return table;
 }
 
-// T: double or D. Two real samples are one complex value, so half the length does (Sorensen et al.
-// 1987); Stockham's order needs no bit reversal.
 template <class T>
+struct Lane {
+  typedef double type;
+};
+template <>
+struct Lane<V> {
+  typedef float type;
+};
+
+// T: double, D or V; N: twice a power of four. Two real samples are one complex value, so half the
+// length does (Sorensen et al. 1987); Stockham's order needs no bit reversal.
+template <class T, int N = N_FFT>
 class Fft {
+  typedef typename Lane<T>::type S;
+  static constexpr int HALF = N / 2;
+
  public:
-  // x[512] -> re[257], im[257]
+  // x[N] -> re[N / 2 + 1], im[N / 2 + 1]
   void forward(const T* x, T* re, T* im) {
-    for (int n = 0; n < N_HALF; ++n) {
+    for (int n = 0; n < HALF; ++n) {
       a_re[n] = x[2 * n];
       a_im[n] = x[2 * n + 1];
     }
     transform();
-    const Twiddles& w = twiddles();
-    for (int k = 0; k <= N_HALF; ++k) {
-      const int p = k % N_HALF, q = (N_HALF - k) % N_HALF;
-      const T even_re = (a_re[p] + a_re[q]) * 0.5, even_im = (a_im[p] - a_im[q]) * 0.5;
-      const T odd_re = (a_im[p] + a_im[q]) * 0.5, odd_im = (a_re[q] - a_re[p]) * 0.5;
+    const auto& w = twiddles<S, N>();
+    for (int k = 0; k <= HALF; ++k) {
+      const int p = k % HALF, q = (HALF - k) % HALF;
+      const T even_re = (z_re[p] + z_re[q]) * S(0.5), even_im = (z_im[p] - z_im[q]) * S(0.5);
+      const T odd_re = (z_im[p] + z_im[q]) * S(0.5), odd_im = (z_re[q] - z_re[p]) * S(0.5);
       re[k] = even_re + w.re[k] * odd_re - w.im[k] * odd_im;
       im[k] = even_im + w.re[k] * odd_im + w.im[k] * odd_re;
     }
   }
 
-  // re[257], im[257] -> x[512]; conjugating both sides of the forward transform inverts it.
+  // re[N / 2 + 1], im[N / 2 + 1] -> x[N]; conjugating both sides of the forward transform inverts it.
   void inverse(const T* re, const T* im, T* x) {
-    const Twiddles& w = twiddles();
-    for (int k = 0; k < N_HALF; ++k) {
-      const int q = N_HALF - k;
+    const auto& w = twiddles<S, N>();
+    for (int k = 0; k < HALF; ++k) {
+      const int q = HALF - k;
       const T im_k = k ? im[k] : T{}, im_q = k ? im[q] : T{};  // real at both ends
       const T even_re = re[k] + re[q], even_im = im_k - im_q;
       const T diff_re = re[k] - re[q], diff_im = im_k + im_q;
@@ -59,30 +74,34 @@ class Fft {
       a_im[k] = -(even_im + odd_re);
     }
     transform();
-    for (int n = 0; n < N_HALF; ++n) {
-      x[2 * n] = a_re[n] * (1.0 / N_FFT);
-      x[2 * n + 1] = a_im[n] * (-1.0 / N_FFT);
+    for (int n = 0; n < HALF; ++n) {
+      x[2 * n] = z_re[n] * S(1.0 / N);
+      x[2 * n + 1] = z_im[n] * S(-1.0 / N);
     }
   }
 
  private:
-  T a_re[N_HALF], a_im[N_HALF], b_re[N_HALF], b_im[N_HALF];
+  T a_re[HALF], a_im[HALF], b_re[HALF], b_im[HALF];
+  T *z_re, *z_im;  // where the result stands
 
-  void transform() {  // radix 4, so two passes there and two back: the result is in a
-    pass(a_re, a_im, b_re, b_im, 256, 1);
-    pass(b_re, b_im, a_re, a_im, 64, 4);
-    pass(a_re, a_im, b_re, b_im, 16, 16);
-    pass(b_re, b_im, a_re, a_im, 4, 64);
+  void transform() {  // radix 4, from a to b and back
+    T *y_re = b_re, *y_im = b_im;
+    z_re = a_re, z_im = a_im;
+    for (int n = HALF, stride = 1; n > 1; n /= 4, stride *= 4) {
+      pass(z_re, z_im, y_re, y_im, n, stride);
+      std::swap(z_re, y_re);
+      std::swap(z_im, y_im);
+    }
   }
 
   static void pass(const T* x_re, const T* x_im, T* y_re, T* y_im, int n, int stride) {
-    const Twiddles& w = twiddles();
+    const auto& w = twiddles<S, N>();
     const int quarter = n / 4;
     for (int p = 0; p < quarter; ++p) {
-      const int turn = 2 * p * stride;  // of 512
-      const double w1r = w.re[turn], w1i = w.im[turn];
-      const double w2r = w.re[2 * turn], w2i = w.im[2 * turn];
-      const double w3r = w.re[3 * turn % N_FFT], w3i = w.im[3 * turn % N_FFT];
+      const int turn = 2 * p * stride;  // of N
+      const S w1r = w.re[turn], w1i = w.im[turn];
+      const S w2r = w.re[2 * turn], w2i = w.im[2 * turn];
+      const S w3r = w.re[3 * turn % N], w3i = w.im[3 * turn % N];
       for (int q = 0; q < stride; ++q) {
         const int i0 = q + stride * p, step = stride * quarter;
         const int i1 = i0 + step, i2 = i1 + step, i3 = i2 + step;
@@ -100,7 +119,7 @@ class Fft {
     }
   }
 
-  static void rotate(T re, T im, double w_re, double w_im, T& y_re, T& y_im) {
+  static void rotate(T re, T im, S w_re, S w_im, T& y_re, T& y_im) {
     y_re = re * w_re - im * w_im;
     y_im = re * w_im + im * w_re;
   }

@@ -1,6 +1,7 @@
 // The C interface of the compiled live engine: see multichannel/compiled.py.
 #include "covariance.h"
 #include "engine.h"
+#include "stft.h"
 
 #include <complex>
 
@@ -20,6 +21,12 @@ struct Quick {
   ~Quick() { _mm_setcsr(before); }
 #endif
 };
+
+template <int N>
+Frames<N>& workspace() {
+  thread_local const std::unique_ptr<Frames<N>> frames(new Frames<N>);
+  return *frames;
+}
 
 }  // namespace
 
@@ -57,6 +64,29 @@ void gtcrn_run(Gtcrn* net, const std::complex<float>* X, const int64_t* X_stride
     net->step(inputs, seen, result);
     for (int f = 0; f < N_FREQS; ++f) mask[f] = {result.re[f], result.im[f]};
   }
+}
+
+// x: n_channels rows of n_samples, x_step apart; frames start at `first`, which may be negative;
+// X: complex (channels, frames, n_fft / 2 + 1); n_fft: 512 or 2048.
+void stft_forward(int n_fft, const float* x, int64_t n_samples, int64_t x_step, int64_t n_channels,
+                  int64_t first, int64_t n_frames, int64_t hop, const float* window, Bin* X) {
+  const auto run = [&](auto& frames) {
+    for (int64_t c = 0; c < n_channels; ++c)
+      frames.analyse(x + c * x_step, n_samples, first, n_frames, hop, window,
+                     X + c * n_frames * (n_fft / 2 + 1));
+  };
+  n_fft == 512 ? run(workspace<512>()) : run(workspace<2048>());
+}
+
+// Adds to y (channels, y_step).
+void stft_inverse(int n_fft, const Bin* X, int64_t n_channels, int64_t n_frames, int64_t hop,
+                  const float* window, int n_window, float* y, int64_t y_step) {
+  const auto run = [&](auto& frames) {
+    for (int64_t c = 0; c < n_channels; ++c)
+      frames.synthesise(X + c * n_frames * (n_fft / 2 + 1), n_frames, hop, window, n_window,
+                        y + c * y_step);
+  };
+  n_fft == 512 ? run(workspace<512>()) : run(workspace<2048>());
 }
 
 // X: n_channels planes; masks: n_masks planes; rows are frames or frequencies, lanes the others;

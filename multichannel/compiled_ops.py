@@ -1,0 +1,103 @@
+"""What the compiled library does for whole blocks on a CPU: transforms and sums.
+
+PyTorch does the same wherever `fits` says no.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_TYPES = (torch.float32, torch.complex64)
+_SIZES = (512, 2048)  # of transforms
+
+
+def fits(*tensors: Tensor) -> bool:
+    """Whether these can be computed with here: in single precision on a CPU, without gradients."""
+    if any(not one.numel() or one.dtype not in _TYPES or not one.is_cpu for one in tensors):
+        return False
+    if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
+        return False
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return False
+    from multichannel.compiled import can_compile  # which imports a network, and that this module
+
+    return can_compile()
+
+
+def transforms(n_fft: int, n_window: int) -> bool:
+    """Whether `stft` and `istft` know the size."""
+    return n_fft in _SIZES and n_window % 16 == 0
+
+
+def stft(x: Tensor, window: Tensor, hop: int, first: int, n_frames: int) -> Tensor:
+    """Spectrum ``(channels, frames, freqs)`` of ``x (channels, samples)``, which is zero outside;
+    the first frame starts at sample ``first``, which may be negative."""
+    n_fft = len(window)
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    X = torch.empty(len(x), n_frames, n_fft // 2 + 1, dtype=torch.complex64)
+    sizes = x.shape[-1], x.stride(0), len(x), first, n_frames, hop
+    _library().stft_forward(n_fft, _at(x), *map(ctypes.c_int64, sizes), _at(window), _at(X))
+    return X
+
+
+def istft(X: Tensor, window: Tensor, hop: int, y: Tensor) -> None:
+    """Add the last samples of each frame of ``X (channels, frames, freqs)``, as many as ``window``
+    has, to ``y (channels, samples)``."""
+    X = X.contiguous().resolve_conj()
+    n_fft, sizes = 2 * (X.shape[-1] - 1), map(ctypes.c_int64, (*X.shape[:2], hop))
+    _library().stft_inverse(
+        n_fft, _at(X), *sizes, _at(window), len(window), _at(y), ctypes.c_int64(y.stride(0))
+    )
+
+
+def outer_sums(channels: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    """``sum_t mask x x^H``, shape ``(masks, freqs, channels, channels)``.
+
+    Args:
+        channels: ``(freqs, frames)``; read where they are if one axis of all is without gaps.
+        masks: of the same shape.
+    """
+    n_freqs, n_frames = channels[0].shape
+    rows_are_frames = all(one.stride(0) == 1 for one in channels)
+    lanes = 0 if rows_are_frames else 1
+    channels = [_dense(one.resolve_conj(), lanes) for one in channels]
+    masks = [_dense(one, lanes) for one in masks]
+    n = len(channels)
+    psd = channels[0].new_empty(len(masks), n_freqs, n, n)
+    sizes = (int(rows_are_frames), ctypes.c_int64(n_freqs), ctypes.c_int64(n_frames))
+    planes = _planes(channels, 1 - lanes), n, _planes(masks, 1 - lanes), len(masks)
+    _library().outer_sums(*planes, *sizes, _at(psd))
+    return psd
+
+
+class _Plane(ctypes.Structure):
+    """As in native/covariance.h."""
+
+    _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64))
+
+
+def _planes(tensors: Sequence[Tensor], row_axis: int) -> ctypes.Array[_Plane]:
+    planes = (_Plane(one.data_ptr(), one.stride(row_axis)) for one in tensors)
+    return (_Plane * len(tensors))(*planes)
+
+
+def _dense(x: Tensor, axis: int) -> Tensor:
+    """Without gaps along an axis."""
+    if x.stride(axis) == 1:
+        return x
+    return x.movedim(axis, -1).contiguous().movedim(-1, axis)
+
+
+def _at(x: Tensor) -> ctypes.c_void_p:
+    """Where its values stand; the caller keeps it alive."""
+    return ctypes.c_void_p(x.data_ptr())
+
+
+def _library() -> ctypes.CDLL:
+    from multichannel.compiled import library
+
+    return library()
