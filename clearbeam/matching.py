@@ -27,7 +27,12 @@ def matched(estimates: Waveforms, references: Waveforms, heard: Waveforms) -> Wa
     """
     missing = max(0, len(references) - len(estimates))
     streams = np.concatenate([estimates, np.repeat(heard[None], missing, axis=0)])
+    return streams[best_order(streams, references)]
+
+
+def best_order(streams: Waveforms, references: Waveforms) -> NDArray[np.intp]:
+    """Number of the stream of each reference ``(talkers,)``; there are at least as many streams."""
     gains = np.array([[si_sdr(stream, one) for one in references] for stream in streams])
     # a silent reference has no score, and takes what the others leave
     rows, columns = linear_sum_assignment(np.nan_to_num(gains), maximize=True)
-    return streams[rows[np.argsort(columns)]]
+    return rows[np.argsort(columns)]

@@ -21,14 +21,14 @@ from multichannel.enhance import MAX_MICS, SAMPLE_RATE, MicWarning
 from multichannel.frontend import living_mic
 from multichannel.gtcrn import GTCRN
 from multichannel.stft import STFT
-from multichannel.weights import find_weights, load_gtcrn, pick_device
+from multichannel.weights import load_gtcrn, pick_device
 from separation.cacgmm import spatial_posteriors
 from separation.count import MOST_TALKERS, count_by_embeddings, count_by_masks
 from separation.kmeans import cluster, energetic
 from separation.network import SeparationNet
 from separation.permutation import blind_posteriors
 from separation.postfilter import POST_INPUTS, cleaned, post_inputs
-from separation.weights import FOLDER, load_separation
+from separation.weights import FOLDER, find_separation, load_separation
 from separation.wiener import LONG, shares_of, spatial_covariances, wiener_images
 
 POST = "separate-post"
@@ -137,9 +137,10 @@ class Separator(nn.Module):
         else:
             masks = self._guided(x, Z, n_talkers, mic)
         for _ in range(self.config.n_wiener):
-            Y = wiener_images(Z, masks, mic)
-            masks = shares_of(Y)
-        streams = self.long.inverse(Y[:-1], x.shape[-1])
+            images = self.long.inverse(wiener_images(Z, masks, mic), x.shape[-1])
+            # by way of the samples: there neighbouring frames have to agree
+            masks = shares_of(self.long(images))
+        streams = images[:-1]
         if self.post is not None:
             seen = post_inputs(x, streams, self.stft, self.long, mic)
             streams = cleaned(self.post, seen, self.stft, x.shape[-1])
@@ -229,7 +230,7 @@ def model_files(model: str | Path) -> list[Path]:
 
     Raises ValueError where there is no such model.
     """
-    weights = [find_weights(model, FOLDER)]
+    weights = [find_separation(model)]
     post = FOLDER / f"{POST}.safetensors"
     weights += [post] if post.is_file() else []
     return [file for path in weights for file in (path, path.with_suffix(".json"))]

@@ -12,13 +12,18 @@ from separation.network import SeparationConfig, SeparationNet
 FOLDER = Path(__file__).parent / "weights"
 
 
+def find_separation(name: str | Path) -> Path:
+    """The file of shipped weights by name, or of the user's by path; ValueError for none."""
+    return find_weights(name, FOLDER)
+
+
 def load_separation(name: str | Path) -> SeparationNet:
     """A separation network by shipped name (``separate``) or path, in evaluation mode.
 
     Raises:
         ValueError: the file or its config is missing, torn, or of another network.
     """
-    path = find_weights(name, FOLDER)
+    path = find_separation(name)
     config = path.with_suffix(".json")
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))["network"]

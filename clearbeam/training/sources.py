@@ -160,8 +160,8 @@ def kept_clips(
     """Folder of what `pack` makes of the records of a data set; `facts` are what it depends on."""
     limit = config.data.limit
     records = records_of(path)[:limit]
-    _check(records, path)
-    folder = cache / f"{kind}-{_digest([_identity(path), limit, *facts])}"
+    check_records(records, path)
+    folder = cache / f"{kind}-{digest([identity(path), limit, *facts])}"
     if not folder.is_dir():
         part = _part_of(folder)
         with progress() as bar:
@@ -174,27 +174,47 @@ def kept_clips(
 def _front_end_cache(config: TrainConfig, path: Path, which: str, cache: Path) -> Path:
     """Folder of what the front-end makes of a data set; a broken one is completed."""
     data = config.data
-    _check(records_of(path)[: data.limit], path)
+    check_records(records_of(path)[: data.limit], path)
     nets = [find_weights(name).read_bytes() for name in (data.mono, *data.before)]
     known = [hashlib.sha256(weights).hexdigest() for weights in nets]
-    facts: list = [_identity(path), data.limit, known, data.causal_every]
+    facts: list = [identity(path), data.limit, known, data.causal_every]
     changed = waveform_augmentations(config)
     if which == "train" and (changed or data.times > 1):
         facts += [data.times, changed, config.seed]
     if config.latency_ms != LONGEST_MS:
         facts.append(config.latency_ms)
-    folder = cache / f"front-end-{_digest(facts)}"
+    lengths = Fronted(Recorded(path, data.limit), config, which).lengths
+    assert lengths is not None
+    create = partial(create_cache, lengths=lengths, n_spectra=_n_spectra(config))
+    work = partial(_write_row, config.model_dump_json(), which, path)
+    return completed(cache / f"front-end-{digest(facts)}", len(lengths), create, work, config)
+
+
+def completed(
+    folder: Path,
+    n_units: int,
+    create: Callable[[Path], None],
+    work: Callable[[Path, int], int],
+    config: TrainConfig,
+) -> Path:
+    """A cache that is there with all of its rows; a broken one is completed.
+
+    Args:
+        folder: the cache.
+        n_units: of work.
+        create: makes the empty arrays in a folder.
+        work: puts what belongs to one unit there, and returns its number; any process may.
+        config: says how many processes.
+    """
     if folder.is_dir():
         return folder
     part = folder.with_name(f".{folder.name}.part")
-    source = Fronted(Recorded(path, data.limit), config, which)
-    assert source.lengths is not None
     if not (part / "done.npy").is_file():
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        create_cache(part, source.lengths, _n_spectra(config))
-        np.save(part / "done.npy", np.zeros(len(source.lengths), np.uint8))
-    _fill(part, partial(_write_row, config.model_dump_json(), which, path, part), config)
+        create(part)
+        np.save(part / "done.npy", np.zeros(n_units, np.uint8))
+    _fill(part, partial(work, part), config)
     (part / "done.npy").unlink()
     part.rename(folder)
     return folder
@@ -232,7 +252,8 @@ def _fronted(config: str, which: str, path: Path) -> Fronted:
     return Fronted(Recorded(path, parsed.data.limit), parsed, which)
 
 
-def _check(records: list[dict], path: Path) -> None:
+def check_records(records: list[dict], path: Path) -> None:
+    """Raise ValueError where a data set has no mixtures, or not at 16 kHz."""
     if not records:
         raise ValueError(f"expected mixtures in {path}, found none")
     rates = {record["fs"] for record in records}
@@ -247,7 +268,7 @@ def _part_of(folder: Path) -> Path:
     return part
 
 
-def _identity(path: Path) -> str:
+def identity(path: Path) -> str:
     """What a data set is known by: its manifest's bytes."""
     manifest = path / "manifest.jsonl"
     if not manifest.is_file():
@@ -255,5 +276,6 @@ def _identity(path: Path) -> str:
     return f"{path.resolve()}:{hashlib.sha256(manifest.read_bytes()).hexdigest()}"
 
 
-def _digest(facts: list) -> str:
+def digest(facts: list) -> str:
+    """A short name for what something was made of."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
