@@ -11,16 +11,14 @@ say in NumPy or PyTorch what the formula says.
 from __future__ import annotations
 
 import sys
-import time
 import types
 from collections.abc import Callable
-from statistics import median
 
 import numpy as np
 import torch
 import typer
+from _turns import table_of, take_turns
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from multichannel.beamform import apply_beamformer, mvdr_souden
@@ -120,31 +118,15 @@ def main(mics: int = 6, seconds: float = 10.0, rounds: int = 30, contiguous: boo
     if contiguous:
         X = X.contiguous()
     mask = torch.rand(X.shape[1:], generator=generator)
-    times = measure(systems, X, mask, rounds)
+    times = take_turns({n: (lambda one=one: one(X, mask)) for n, one in systems.items()}, rounds)
     expected = literal_numpy(X.to(torch.complex128), mask.double())
-    table = Table(title=f"Souden MVDR, {mics} mics x {seconds:g} s, one thread")
-    for column in ("system", "median ms", "times ours", "largest error"):
-        table.add_column(column, justify="left" if column == "system" else "right")
-    fastest = median(times["ours"])
-    for name, system in systems.items():
-        error = float((system(X, mask) - expected).abs().max() / expected.abs().max())
-        one = median(times[name])
-        table.add_row(name, f"{1e3 * one:.1f}", f"{one / fastest:.2f}", f"{error:.0e}")
-    console.print(table)
-
-
-def measure(
-    systems: dict[str, System], X: Tensor, mask: Tensor, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of processor time of every system in every round, after one round unmeasured."""
-    times: dict[str, list[float]] = {name: [] for name in systems}
-    for round_ in range(rounds + 1):
-        for name, system in systems.items():
-            start = time.process_time()
-            system(X, mask)
-            if round_:
-                times[name].append(time.process_time() - start)
-    return times
+    errors = {
+        name: float((one(X, mask) - expected).abs().max() / expected.abs().max())
+        for name, one in systems.items()
+    }
+    layout = "frames side by side" if contiguous else "as our STFT writes it"
+    title = f"Souden MVDR, {mics} mics x {seconds:g} s, one thread, {layout}"
+    console.print(table_of(title, times, errors))
 
 
 if __name__ == "__main__":
