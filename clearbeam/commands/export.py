@@ -19,7 +19,11 @@ def run(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     format: Annotated[
-        str, typer.Option(metavar="onnx|torchscript|int8", help="int8 is ONNX with small weights.")
+        str,
+        typer.Option(
+            metavar="onnx|torchscript|int8|int8-weights",
+            help="int8 is ONNX that convolves in 8 bits, int8-weights ONNX with weights in 8 bits.",
+        ),
     ] = "onnx",
     mics: Annotated[int, typer.Option(metavar="M", help="Microphones of the array.")] = 6,
     part: Annotated[
@@ -45,12 +49,14 @@ def run(
 
         clearbeam export default --out live.onnx
 
-        clearbeam export default --mics 2 --format int8 --out small.onnx
+        clearbeam export default --mics 2 --format int8-weights --out small.onnx
 
         clearbeam export default --mics 4 --format torchscript --out live.pt
 
         clearbeam export default --part multi --out network.onnx
     """
+    if not out.suffix:
+        raise ValueError(f"expected a file to write, such as live.onnx, found {out}")
     check_writable(out)
     try:
         import onnx  # noqa: F401

@@ -22,7 +22,8 @@ from clearbeam.files import replacing
 from multichannel import Enhancer
 from multichannel.enhance import MAX_MICS
 
-FORMATS = ("onnx", "torchscript", "int8")
+FORMATS = ("onnx", "torchscript", "int8", "int8-weights")
+INT8 = FORMATS[2:]
 PARTS = ("pipeline", "mono", "multi", "refine")
 # Far below the noise that is left; what it costs in scores is in docs/deploy.md.
 INT8_SNR_DB = 10.0
@@ -81,10 +82,10 @@ def export(
             write_torchscript(live, facts(enhancer, job), partial)
         else:
             model = export_onnx(live, facts(enhancer, job))
-            if job.format == "int8":
+            if job.format in INT8:
                 step("quantising")
                 heard = [check.inputs_of(enhancer, job.part, x) for x in calibration or []]
-                model = quantise(model, heard)
+                model = quantise(model, heard, job.format == "int8")
             onnx.save(model, partial)
             found = operators(model)
         step("comparing with the model")
@@ -102,7 +103,7 @@ def prove(enhancer: Enhancer, job: Job, path: Path) -> check.Agreement:
     found = check.agreement(
         *(check.as_spectrum(job.part, one, inputs) for one in (expected, given))
     )
-    exact = job.format != "int8"
+    exact = job.format not in INT8
     too_far = exact and not found.error <= check.TOLERANCE
     if too_far or not found.snr_db >= (check.SNR_DB if exact else INT8_SNR_DB):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 Convolutions compute in 8 bits, with ranges of the activations found in every frame (dynamic) or
 fixed from recordings (static). What ONNX Runtime's quantiser leaves alone (recurrent layers, above
-all) keeps its arithmetic and has its weights stored in 8 bits.
+all) keeps its arithmetic and has its weights stored in 8 bits; so can all (weights alone).
 """
 
 from __future__ import annotations
@@ -34,17 +34,22 @@ _MANY = 4096  # a fixed matrix of this many values with few non-zero ones is sto
 _CALIBRATION_S = 20.0  # of each recording at most
 
 
-def quantise(model: onnx.ModelProto, heard: Sequence[Sequence[Tensor]] = ()) -> onnx.ModelProto:
+def quantise(
+    model: onnx.ModelProto,
+    heard: Sequence[Sequence[Tensor]] = (),
+    arithmetic: bool = True,
+) -> onnx.ModelProto:
     """The model in 8 bits.
 
     Args:
         model: as `export_onnx` gives it.
         heard: for static quantisation, what the model sees of each recording: its inputs
             ``(..., 257, frames)``. None: dynamic.
+        arithmetic: convolutions compute in 8 bits; False stores weights so, and no more.
     """
     facts = {one.key: one.value for one in model.metadata_props}
     reader = None if not heard else _Frames(model.SerializeToString(), heard)
-    small = _in_eight_bits(model, reader)
+    small = _in_eight_bits(model, reader) if arithmetic else model
     for one in list(small.graph.initializer):
         if one.data_type != TensorProto.FLOAT:
             continue
@@ -65,6 +70,7 @@ def _in_eight_bits(model: onnx.ModelProto, reader: CalibrationDataReader | None)
     named.CopyFrom(model)
     for index, node in enumerate(named.graph.node):
         node.name = f"{node.op_type}{index}"
+    helper.set_model_props(named, {"onnx.quant.pre_process": "onnxruntime.quant"})  # it is folded
     chosen = [node.name for node in named.graph.node if node.op_type == "Conv"]
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"

@@ -2,12 +2,14 @@
 
 Written through the exporter that records one run (`dynamo=False`): the newer one unrolls recurrent
 layers and starts at opset 18. ONNX Runtime's basic optimisation, which keeps to standard operators,
-then folds what is constant; names inside are numbered, because they would take half of the file.
+then folds what is constant. Names inside are numbered and attributes that say the default are left
+out, because they would take half of the file.
 """
 
 from __future__ import annotations
 
 import io
+import string
 import tempfile
 import warnings
 from collections import Counter
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from clearbeam.export.live import LiveStep
 
 OPSET = 17
+_LETTERS = string.ascii_letters
 Array = NDArray[np.float32]
 
 
@@ -81,13 +84,14 @@ def tidy(model: onnx.ModelProto) -> None:
     new: dict[str, str] = {}
 
     def renamed(names: Sequence[str]) -> list[str]:
-        return [name if name in kept else new.setdefault(name, str(len(new))) for name in names]
+        return [name if name in kept else new.setdefault(name, _short(len(new))) for name in names]
 
     for one in graph.initializer:
         one.name = renamed([one.name])[0]
     for node in graph.node:
         node.input[:], node.output[:] = renamed(node.input), renamed(node.output)
         node.name = node.doc_string = ""
+        _drop_defaults(node)
     del graph.value_info[:]
     standard = [one for one in model.opset_import if one.domain in ("", "com.microsoft")]
     used = {node.domain for node in graph.node} | {""}
@@ -95,6 +99,21 @@ def tidy(model: onnx.ModelProto) -> None:
     del model.opset_import[:]
     model.opset_import.extend(standard)
     graph.name, model.producer_name, model.producer_version = "clearbeam", "clearbeam", ""
+
+
+def _short(number: int) -> str:
+    """A name of few letters."""
+    more, last = divmod(number, len(_LETTERS))
+    return (_short(more - 1) if more else "") + _LETTERS[last]
+
+
+def _drop_defaults(node: onnx.NodeProto) -> None:
+    """Leave out attributes that say what goes without saying."""
+    known = onnx.defs.get_schema(node.op_type, OPSET, node.domain).attributes
+    for one in list(node.attribute):
+        default = known[one.name].default_value
+        if default.name and default.SerializeToString() == one.SerializeToString():
+            node.attribute.remove(one)
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:

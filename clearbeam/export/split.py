@@ -41,6 +41,7 @@ def _split(x: Tensor, size: int, dim: int) -> Sequence[Tensor]:
 # writes it, is `a = a + b` all the same.
 _IN_OTHER_WORDS: dict[Any, Callable[..., Any]] = {
     Tensor.__iadd__: torch.add,
+    Tensor.addcmul_: torch.addcmul,
     Tensor.__iand__: torch.logical_and,
     vars(torch._C.TensorBase)["mT"].__get__: lambda x: x.transpose(-2, -1),
     Tensor.diagonal: _diagonal,
@@ -246,6 +247,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sub": lambda a, b: _add(a, -b),
     "cat": _joined(torch.cat),
     "stack": _joined(torch.stack),
+    "view_as_real": lambda x: torch.stack([x.real, x.imag], -1),
     "where": _where,
     "isfinite": lambda x: torch.isfinite(x.real) & torch.isfinite(x.imag),
     "zeros_like": lambda x: _each(torch.zeros_like, x),
