@@ -32,6 +32,7 @@ class Networks(NamedTuple):
     model: str = "default"
     device: str = "auto"
     precision: str = "fp32"
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True)

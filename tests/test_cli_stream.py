@@ -81,11 +81,17 @@ def test_a_shorter_latency_is_kept_and_reported(sound):
 
 def test_a_look_direction_gives_what_enhance_gives_live(tmp_path):
     source = write(tmp_path / "in.wav", voice(2, seconds=0.4))
-    look = ("--array", "laptop_2mic", "--look", 30)
+    look = ("--array", "laptop_2mic", "--look", 30, "--latency", 20)
     succeeded("stream", "--in", source, "--out", tmp_path / "a.wav", *look)
     succeeded("enhance", source, "--streaming", "--out", tmp_path / "b.wav", *look)
     (a, _), (b, _) = (soundfile.read(tmp_path / name) for name in ("a.wav", "b.wav"))
     assert np.abs(a - b).max() < 1e-4 and np.abs(a).max() > 1e-3
+
+
+def test_a_latency_needs_a_stream(tmp_path):
+    source = write(tmp_path / "in.wav", voice(2, seconds=0.1))
+    refused("expected --streaming", "enhance", source, "--latency", 20)
+    refused("18 to 32 ms", "enhance", source, "--latency", 5, "--streaming")
 
 
 def test_other_rates_keep_their_rate_and_length(tmp_path):

@@ -96,6 +96,10 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep outputs that exist, make the others.")
     ] = False,
+    latency: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Of --streaming, 18 to 32 ms; 32 by default."),
+    ] = None,
     jobs: Annotated[int, typer.Option(metavar="J", min=1, help="Processes at work.")] = 1,
     precision: Annotated[
         Precision, typer.Option(help="Bits of the networks' arithmetic; fewer with CUDA only.")
@@ -122,6 +126,8 @@ def run(
     from clearbeam.batch import Networks
     from clearbeam.enhance import Settings, output_paths
 
+    if latency is not None and not streaming:
+        raise ValueError("expected --streaming with --latency: offline all of a recording is heard")
     if force and resume:
         raise ValueError("expected --force or --resume, found both")
     sources = [inputs] if channels_as_files else [[path] for path in inputs]
@@ -131,7 +137,7 @@ def run(
     there = {target for target in targets if resume and target.is_file()}
     todo = [pair for pair in zip(sources, targets, strict=True) if pair[1] not in there]
     settings = Settings(geometry(array), look, reference_mic, streaming)
-    networks = Networks(model, device.value, precision.value)
+    networks = Networks(model, device.value, precision.value, latency)
     code = enhance_all(todo, there, settings, networks, jobs)
     for target in targets:
         if target in there:
