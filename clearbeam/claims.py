@@ -15,25 +15,26 @@ from clearbeam.tables import Table
 class Found:
     """A number with its 95% interval, and the least that it should be, if anything."""
 
-    mean: float
+    value: float
     low: float
     high: float
     least: float | None = None
 
     @staticmethod
-    def of(score: Score, least: float | None = None) -> Found:
-        """The mean of a score."""
-        return Found(score.mean, *score.interval(), least)
+    def of(score: Score, least: float | None = None, median: bool = False) -> Found:
+        """The mean of a score, or its median."""
+        value = score.median if median else score.mean
+        return Found(value, *score.interval(median=median), least)
 
     @property
     def met(self) -> bool:
-        """Whether the mean reaches what it should; what nothing is asked of is met."""
-        return self.least is None or self.mean >= self.least
+        """Whether it reaches what it should; what nothing is asked of is met."""
+        return self.least is None or self.value >= self.least
 
     def text(self, column: Column, sign: str = "") -> str:
-        """`mean (low to high)` with the digits of a column."""
-        low, mean, high = (column.text(v, sign) for v in (self.low, self.mean, self.high))
-        return f"{mean} ({low} to {high})"
+        """`value (low to high)` with the digits of a column."""
+        low, value, high = (column.text(v, sign) for v in (self.low, self.value, self.high))
+        return f"{value} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,23 @@ class Claim:
 
 
 def claims_table(
-    title: str, claims: Sequence[Claim], columns: Sequence[Column], note: str = ""
+    title: str,
+    claims: Sequence[Claim],
+    columns: Sequence[Column],
+    note: str = "",
+    middle: str = "mean",
 ) -> Table:
-    """Claims as rows, metrics as columns, then what they should reach and whether they do."""
+    """Claims as rows, metrics as columns, then what they should reach and whether they do.
+
+    middle: what the numbers are, for the note.
+    """
     rows = []
     for claim in claims:
         found = [(column, claim.found[column.name]) for column in columns]
         cells = [f.text(column, claim.sign) for column, f in found]
         rows.append((claim.title, *cells, _least([f for _, f in found]), _met(claim, columns)))
     header = ("system", *(column.title for column in columns), "at least", "met")
-    means = "mean (95% bootstrap interval over clips); differences are paired"
+    means = f"{middle} (95% bootstrap interval over clips); differences are paired"
     return Table(title, header, rows, f"{note}; {means}" if note else means)
 
 

@@ -67,14 +67,22 @@ class Score:
         return self.total / self.count if self.count else math.nan
 
     @property
+    def median(self) -> float:
+        """The middle of the defined values, NaN when nothing is."""
+        return float(np.median(self.defined)) if self.count else math.nan
+
+    @property
     def standard_error(self) -> float:
         """Standard error of the mean; NaN for fewer than two clips."""
         if self.count < 2:
             return math.nan
         return float(self.defined.std(ddof=1)) / math.sqrt(self.count)
 
-    def interval(self, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-        """Bootstrap confidence interval of the mean, by percentiles over resampled clips.
+    def interval(
+        self, confidence: float = 0.95, seed: int = 0, median: bool = False
+    ) -> tuple[float, float]:
+        """Bootstrap confidence interval of the mean, or the median, by percentiles over resampled
+        clips.
 
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3. Seeded, and
         sorted before drawing, so that neither a second run nor the clips' order moves it.
@@ -82,7 +90,8 @@ class Score:
         if not self.count:
             return math.nan, math.nan
         values = np.sort(self.defined)
-        return _percentiles(values[_draws(values.size, seed)].mean(axis=1), confidence)
+        middle = np.median if median else np.mean
+        return _percentiles(middle(values[_draws(values.size, seed)], axis=1), confidence)
 
     def ratio_to(
         self, other: Score, confidence: float = 0.95, seed: int = 0

@@ -133,7 +133,7 @@ def test_claims_compare_what_their_titles_say(benchmark, setting):
         return {"noisy": 1.0, "clearbeam": 4.0, "clearbeam-streaming": 3.5}.get(system, 2.0)
 
     found = {c.title: c for c in benchmark.claims(reports(benchmark, setting, value), setting)}
-    means = {title: next(iter(claim.found.values())).mean for title, claim in found.items()}
+    means = {title: next(iter(claim.found.values())).value for title, claim in found.items()}
     assert means["6-mic circle: offline"] == 5.0  # the clips add 0, 1 and 2
     assert means["6-mic circle: live − offline"] == -0.5
     assert means["laptop_2mic: ours − rival"] == 2.0
