@@ -119,9 +119,19 @@ def _features(X: Tensor) -> Tensor:
     X = finite_or_zero(X)
     power = X.abs().square().sum(0)
     z = (X * torch.where(power > 0, power.clamp(min=_TINY).rsqrt(), 0)).transpose(0, 1)
-    cross = [z[:, m, None] * z[:, m + 1 :].conj() for m in range(z.shape[1] - 1)]
-    pairs = torch.cat([*cross, z[:, :0]], 1) * 2**0.5
-    return torch.cat([z.abs().square(), pairs.real, pairs.imag], 1)
+    a, b = z.real.contiguous(), z.imag.contiguous()
+    n_freqs, n_mics, n_frames = a.shape
+    Z = a.new_empty(n_freqs, n_mics**2, n_frames)
+    torch.mul(a, a, out=Z[:, :n_mics]).addcmul_(b, b)
+    first, n_pairs = n_mics, n_mics * (n_mics - 1) // 2
+    a_m, b_m = a * 2**0.5, b * 2**0.5
+    for m in range(n_mics - 1):
+        n, end = slice(m + 1, None), first + n_mics - 1 - m
+        real, imag = Z[:, first:end], Z[:, first + n_pairs : end + n_pairs]
+        torch.mul(a_m[:, m, None], a[:, n], out=real).addcmul_(b_m[:, m, None], b[:, n])
+        torch.mul(b_m[:, m, None], a[:, n], out=imag).addcmul_(a_m[:, m, None], b[:, n], value=-1)
+        first = end
+    return Z
 
 
 def _vector(A: Tensor) -> Tensor:
