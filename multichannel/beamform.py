@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from multichannel import compiled_ops
 from multichannel.loading import RELATIVE_LOADING, load_diagonal
 from multichannel.spatial import finite_or_zero
 from multichannel.steering import principal_direction
@@ -215,6 +216,9 @@ def choose_reference_mic(
 
 def _weighted_sum(weights: Tensor, X: Tensor) -> Tensor:
     """Sum over mics of ``weights (mics, ..., freqs, frames or 1)`` times ``X``, of any layout."""
+    one_clip = X.ndim == weights.ndim == 3 and weights.shape[-1] == 1
+    if one_clip and X.stride(-2) == 1 and compiled_ops.fits(X, weights):
+        return compiled_ops.weighted_sum(weights[..., 0], X.unbind())
     Y = weights[0] * X[..., 0, :, :]
     for mic in range(1, len(weights)):
         Y.addcmul_(weights[mic], X[..., mic, :, :])

@@ -74,6 +74,22 @@ def outer_sums(channels: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
     return psd
 
 
+def weighted_sum(weights: Tensor, channels: Sequence[Tensor]) -> Tensor:
+    """``sum_m w_m x_m``, shape ``(freqs, frames)`` with frames outermost in memory.
+
+    Args:
+        weights: ``(channels, freqs)``.
+        channels: ``(freqs, frames)``; read where they are if frames are outermost there too.
+    """
+    n_freqs, n_frames = channels[0].shape
+    weights = weights.contiguous()
+    channels = [_dense(one.resolve_conj(), 0) for one in channels]
+    Y = channels[0].new_empty(n_frames, n_freqs)
+    sizes = map(ctypes.c_int64, (n_freqs, n_frames))
+    _library().weighted_sum(_planes(channels, 1), len(channels), _at(weights), *sizes, _at(Y))
+    return Y.mT
+
+
 class _Plane(ctypes.Structure):
     """As in native/covariance.h."""
 

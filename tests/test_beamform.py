@@ -14,6 +14,7 @@ from multichannel.beamform import (
     mvdr_souden,
     sdw_mwf,
 )
+from multichannel.compiled import can_compile
 from multichannel.pattern import beam_pattern, directivity_index, white_noise_gain
 from multichannel.spatial import masked_covariance, recursive_covariance
 from multichannel.steered import delay_and_sum, lcmv, mpdr, mvdr_steered, superdirective
@@ -306,3 +307,23 @@ def test_superdirective_has_the_highest_directivity_index():
 def test_wrong_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("n_mics", [1, 2, 6])
+def test_the_compiled_beam_of_a_block_is_pytorch_s(n_mics):
+    if not can_compile():
+        pytest.skip("there is no C++ compiler")
+    generator = torch.Generator().manual_seed(n_mics)
+    frames_first = torch.randn(n_mics, 37, 259, dtype=torch.complex64, generator=generator)
+    w = torch.randn(259, n_mics, dtype=torch.complex64, generator=generator)
+    X = frames_first.mT
+    beam = apply_beamformer(w, X)
+    expected = torch.einsum("fm,mft->ft", w.to(torch.complex128).conj(), X.to(torch.complex128))
+    torch.testing.assert_close(beam.to(torch.complex128), expected, rtol=0, atol=1e-5)
+    w.requires_grad_()
+    assert apply_beamformer(w, X).requires_grad
+    broken = frames_first.clone()
+    broken[0, 3, 4] = torch.nan
+    silent = torch.where(torch.isfinite(broken), broken, 0)
+    beams = (apply_beamformer(w.detach(), x.mT) for x in (broken, silent))
+    assert torch.equal(*beams)

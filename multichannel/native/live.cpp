@@ -1,5 +1,5 @@
 // The C interface of the compiled live engine: see multichannel/compiled.py.
-#include "covariance.h"
+#include "beam.h"
 #include "engine.h"
 #include "stft.h"
 
@@ -96,6 +96,13 @@ void outer_sums(const Plane<Bin>* X, int n_channels, const Plane<float>* masks, 
   const Quick quick;
   OuterSums sums(X, n_channels, masks, n_masks);
   rows_are_frames ? sums.over_rows(n_freqs, n_frames, psd) : sums.over_lanes(n_freqs, n_frames, psd);
+}
+
+// X: n_channels planes whose rows are frames; w: complex (channels, freqs); Y: complex (frames, freqs).
+void weighted_sum(const Plane<Bin>* X, int n_channels, const Bin* w, int64_t n_freqs,
+                  int64_t n_frames, Bin* Y) {
+  const Quick quick;
+  sum_of_channels(X, n_channels, w, n_freqs, n_frames, Y);
 }
 
 // windows: analysis (512), then synthesis; nets: the mask network, then one for each beam. All are
