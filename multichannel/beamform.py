@@ -217,7 +217,7 @@ def choose_reference_mic(
 def _weighted_sum(weights: Tensor, X: Tensor) -> Tensor:
     """Sum over mics of ``weights (mics, ..., freqs, frames or 1)`` times ``X``, of any layout."""
     one_clip = X.ndim == weights.ndim == 3 and weights.shape[-1] == 1
-    if one_clip and X.stride(-2) == 1 and compiled_ops.fits(X, weights):
+    if one_clip and compiled_ops.fits(X, weights):
         return compiled_ops.weighted_sum(weights[..., 0], X.unbind())
     Y = weights[0] * X[..., 0, :, :]
     for mic in range(1, len(weights)):

@@ -62,9 +62,8 @@ def outer_sums(channels: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
         masks: of the same shape.
     """
     n_freqs, n_frames = channels[0].shape
-    rows_are_frames = all(one.stride(0) == 1 for one in channels)
-    lanes = 0 if rows_are_frames else 1
-    channels = [_dense(one.resolve_conj(), lanes) for one in channels]
+    rows_are_frames, channels = _rows(channels)
+    lanes = 1 - rows_are_frames
     masks = [_dense(one, lanes) for one in masks]
     n = len(channels)
     psd = channels[0].new_empty(len(masks), n_freqs, n, n)
@@ -75,19 +74,25 @@ def outer_sums(channels: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
 
 
 def weighted_sum(weights: Tensor, channels: Sequence[Tensor]) -> Tensor:
-    """``sum_m w_m x_m``, shape ``(freqs, frames)`` with frames outermost in memory.
+    """``sum_m w_m x_m``, shape ``(freqs, frames)``, in memory as the channels are.
 
     Args:
         weights: ``(channels, freqs)``.
-        channels: ``(freqs, frames)``; read where they are if frames are outermost there too.
+        channels: ``(freqs, frames)``; read where they are if one axis of all is without gaps.
     """
-    n_freqs, n_frames = channels[0].shape
+    rows_are_frames, channels = _rows(channels)
     weights = weights.contiguous()
-    channels = [_dense(one.resolve_conj(), 0) for one in channels]
-    Y = channels[0].new_empty(n_frames, n_freqs)
-    sizes = map(ctypes.c_int64, (n_freqs, n_frames))
-    _library().weighted_sum(_planes(channels, 1), len(channels), _at(weights), *sizes, _at(Y))
-    return Y.mT
+    Y = torch.empty_like(channels[0].mT if rows_are_frames else channels[0])
+    sizes = (int(rows_are_frames), *map(ctypes.c_int64, channels[0].shape))
+    planes = _planes(channels, int(rows_are_frames)), len(channels)
+    _library().weighted_sum(*planes, _at(weights), *sizes, _at(Y))
+    return Y.mT if rows_are_frames else Y
+
+
+def _rows(channels: Sequence[Tensor]) -> tuple[bool, list[Tensor]]:
+    """Whether frames are the rows of memory, and the channels without gaps in a row."""
+    rows_are_frames = all(one.stride(0) == 1 for one in channels)
+    return rows_are_frames, [_dense(one.resolve_conj(), 1 - rows_are_frames) for one in channels]
 
 
 class _Plane(ctypes.Structure):

@@ -78,13 +78,17 @@ def covariance_sums(
     _check(X, mask)
     if mask is None:
         mask = X.real.new_ones(X.shape[-2:])
-    mask = torch.nan_to_num(mask, nan=0.0, posinf=0.0, neginf=0.0).to(X.real.dtype)
-    weight = mask.sum(-1)[..., None, None]
+    mask = mask.to(X.real.dtype)
     parts = [X] if others is None else [X, others]
+    weight = mask.sum(-1)
+    # rare, and dearer to look for in the signals than in their sums
+    if not torch.isfinite(weight).all():
+        mask = finite_or_zero(mask)
+        weight = mask.sum(-1)
     total = _outer_sums(parts, mask)
-    if not torch.isfinite(total).all():  # rare, and dearer to look for in X than in its sums
+    if not torch.isfinite(total).all():
         total = _outer_sums([finite_or_zero(one) for one in parts], mask)
-    return CovarianceState(total, weight)
+    return CovarianceState(total, weight[..., None, None])
 
 
 def finite_or_zero(X: Tensor) -> Tensor:

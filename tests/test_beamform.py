@@ -309,21 +309,25 @@ def test_wrong_input_is_named(call, message):
         call()
 
 
-@pytest.mark.parametrize("n_mics", [1, 2, 6])
-def test_the_compiled_beam_of_a_block_is_pytorch_s(n_mics):
+@pytest.mark.parametrize("layout", ["frames outermost", "freqs outermost", "with gaps"])
+@pytest.mark.parametrize("n_mics", [1, 6])
+def test_the_compiled_beam_of_a_block_is_pytorch_s(n_mics, layout):
     if not can_compile():
         pytest.skip("there is no C++ compiler")
     generator = torch.Generator().manual_seed(n_mics)
-    frames_first = torch.randn(n_mics, 37, 259, dtype=torch.complex64, generator=generator)
+    X = torch.randn(n_mics, 37, 259, dtype=torch.complex64, generator=generator).mT
+    if layout == "freqs outermost":
+        X = X.contiguous()
+    elif layout == "with gaps":
+        X = X.contiguous()[..., ::2]
     w = torch.randn(259, n_mics, dtype=torch.complex64, generator=generator)
-    X = frames_first.mT
     beam = apply_beamformer(w, X)
     expected = torch.einsum("fm,mft->ft", w.to(torch.complex128).conj(), X.to(torch.complex128))
     torch.testing.assert_close(beam.to(torch.complex128), expected, rtol=0, atol=1e-5)
     w.requires_grad_()
     assert apply_beamformer(w, X).requires_grad
-    broken = frames_first.clone()
+    broken = X.clone()
     broken[0, 3, 4] = torch.nan
     silent = torch.where(torch.isfinite(broken), broken, 0)
-    beams = (apply_beamformer(w.detach(), x.mT) for x in (broken, silent))
+    beams = (apply_beamformer(w.detach(), x) for x in (broken, silent))
     assert torch.equal(*beams)

@@ -4,18 +4,19 @@
 
 namespace clearbeam {
 
-// Y (frames, freqs) = sum over channels of w (channels, freqs) X; rows of X are frames.
-inline void sum_of_channels(const Plane<Bin>* X, int n_channels, const Bin* w, int64_t n_freqs,
-                         int64_t n_frames, Bin* Y) {
-  std::fill(Y, Y + n_frames * n_freqs, Bin{});
-  for (int64_t t = 0; t < n_frames; ++t)
+// Rows of Y follow each other: Y = sum over channels of w X, `weight(channel, row, lane)` giving w.
+template <class Weight>
+void sum_of_channels(const Plane<Bin>* X, int n_channels, int64_t n_rows, int64_t n_lanes, Bin* Y,
+                     const Weight& weight) {
+  std::fill(Y, Y + n_rows * n_lanes, Bin{});
+  for (int64_t row = 0; row < n_rows; ++row)
     for (int m = 0; m < n_channels; ++m) {  // a row of the beam stays in the nearest cache
-      const Bin* x = X[m].at + t * X[m].step;
-      const Bin* a = w + m * n_freqs;
-      Bin* y = Y + t * n_freqs;
-      for (int64_t f = 0; f < n_freqs; ++f) {
-        y[f].re += a[f].re * x[f].re - a[f].im * x[f].im;
-        y[f].im += a[f].re * x[f].im + a[f].im * x[f].re;
+      const Bin* x = X[m].at + row * X[m].step;
+      Bin* y = Y + row * n_lanes;
+      for (int64_t lane = 0; lane < n_lanes; ++lane) {
+        const Bin a = weight(m, row, lane);
+        y[lane].re += a.re * x[lane].re - a.im * x[lane].im;
+        y[lane].im += a.re * x[lane].im + a.im * x[lane].re;
       }
     }
 }

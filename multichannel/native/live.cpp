@@ -98,11 +98,16 @@ void outer_sums(const Plane<Bin>* X, int n_channels, const Plane<float>* masks, 
   rows_are_frames ? sums.over_rows(n_freqs, n_frames, psd) : sums.over_lanes(n_freqs, n_frames, psd);
 }
 
-// X: n_channels planes whose rows are frames; w: complex (channels, freqs); Y: complex (frames, freqs).
-void weighted_sum(const Plane<Bin>* X, int n_channels, const Bin* w, int64_t n_freqs,
-                  int64_t n_frames, Bin* Y) {
+// X: as above; w: complex (channels, freqs); Y: complex (rows, lanes).
+void weighted_sum(const Plane<Bin>* X, int n_channels, const Bin* w, int rows_are_frames,
+                  int64_t n_freqs, int64_t n_frames, Bin* Y) {
   const Quick quick;
-  sum_of_channels(X, n_channels, w, n_freqs, n_frames, Y);
+  if (rows_are_frames)
+    sum_of_channels(X, n_channels, n_frames, n_freqs, Y,
+                    [&](int m, int64_t, int64_t lane) { return w[m * n_freqs + lane]; });
+  else
+    sum_of_channels(X, n_channels, n_freqs, n_frames, Y,
+                    [&](int m, int64_t row, int64_t) { return w[m * n_freqs + row]; });
 }
 
 // windows: analysis (512), then synthesis; nets: the mask network, then one for each beam. All are
