@@ -1,0 +1,178 @@
+"""The same talker in all windows of a meeting: by what windows share, by place, by voice.
+
+Streams of neighbouring windows are compared where the windows overlap, and with what is remembered
+of every talker so far, which silence does not wear off. Some who are first taken for two turn out
+to be one as more is heard of them; they are made one at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from separation.voices import Voices, likeness
+from separation.windows import Sound
+
+NOBODY = -1
+_OVERLAP_SHARE = 1.0  # what the same sound in both windows counts, beside the likeness
+_NEW = 0.45  # who is less like everybody is somebody new
+_SAME = 0.5  # two who are more alike are one
+_KEPT = 0.99  # of what is remembered of a talker, a window in which he is heard
+_MOST = 32  # talkers remembered at once
+_SHORTEST_S = 1.5  # who is heard less is nobody by himself
+_QUIETEST_DB = 25.0  # below the loudest talker; whatever is quieter is noise
+_FAINT = 0.3  # of the energy of the loudest in what windows share: less is little to go by
+
+
+class Piece(NamedTuple):
+    """Streams ``(talkers, n)`` of the window from sample ``start`` on, and their voices."""
+
+    start: int
+    streams: Sound
+    voices: Voices
+
+
+@dataclass
+class Tracker:
+    """Gives every stream of window after window a number, the same one for the same talker.
+
+    `finish` says which numbers turned out to be one talker.
+    """
+
+    memory: Voices | None = None
+    weight: list[float] = field(default_factory=list)  # behind what is remembered of each
+    owner: list[int] = field(default_factory=list)  # number -> place in the memory
+    _before: tuple[Piece, list[int]] | None = None
+
+    def add(self, piece: Piece) -> list[int]:
+        """Numbers of the streams of the next window, `NOBODY` for one that says nothing."""
+        scores = self._scores(piece)
+        n_streams, n_known = scores.shape
+        new = np.full((n_streams, n_streams), _NEW)
+        rows, columns = linear_sum_assignment(np.hstack([scores, new]), maximize=True)
+        places = [NOBODY] * n_streams
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            if column < n_known:
+                places[row] = column
+                self._remember(column, piece.voices.some([row]))
+            elif piece.voices.seconds[row] > 0:
+                places[row] = self._meet(piece.voices.some([row]))
+        numbers = [NOBODY if p == NOBODY else self.owner.index(p) for p in places]
+        self._before = (piece, numbers)
+        if len(self.weight) > _MOST:
+            self._merge(*_most_alike(self.memory))
+        return numbers
+
+    def _scores(self, piece: Piece) -> NDArray[np.float64]:
+        """How well each stream goes on from each talker who is known ``(streams, talkers)``."""
+        if self.memory is None:
+            return np.zeros((len(piece.streams), 0))
+        scores = likeness(piece.voices, self.memory)
+        if self._before is not None:
+            before, numbers = self._before
+            same = shared_sound(before, piece)
+            for k, number in enumerate(numbers):
+                if number != NOBODY:
+                    scores[:, self.owner[number]] += _OVERLAP_SHARE * same[:, k]
+        return scores
+
+    def _meet(self, voice: Voices) -> int:
+        known = self.memory
+        self.memory = voice if known is None else _joined(known, voice)
+        self.weight.append(float(voice.seconds[0]))
+        self.owner.append(len(self.weight) - 1)
+        return len(self.weight) - 1
+
+    def _remember(self, place: int, voice: Voices) -> None:
+        assert self.memory is not None
+        added, before = float(voice.seconds[0]), _KEPT * self.weight[place]
+        if added > 0:
+            _mix(self.memory, place, voice, before, added)
+            self.weight[place] = before + added
+
+    def _merge(self, one: int, other: int) -> None:
+        """Let two talkers be one, in the place of the first."""
+        assert self.memory is not None
+        low, high = sorted((one, other))
+        _mix(self.memory, low, self.memory.some([high]), self.weight[low], self.weight[high])
+        self.weight[low] += self.weight.pop(high)
+        kept = np.arange(len(self.weight) + 1) != high
+        self.memory = self.memory.some(kept)
+        self.owner = [low if p == high else p - (p > high) for p in self.owner]
+
+    def finish(self, n_talkers: int | None = None) -> tuple[list[int], Voices | None]:
+        """Which talker each number is, counted from 0 in the order they were first heard.
+
+        Args:
+            n_talkers: there are no more; found out when left out.
+
+        Returns:
+            ``talker_of[number]``, `NOBODY` for what is noise; and what is known of the talkers.
+        """
+        if self.memory is None:
+            return [], None
+        noise = self._leave_out_noise()
+        while len(self.weight) > 1:
+            short = [p for p, s in enumerate(self.memory.seconds) if s < _SHORTEST_S]
+            alike = likeness(self.memory, self.memory)
+            np.fill_diagonal(alike, -np.inf)
+            if short:
+                pair = (short[0], int(alike[short[0]].argmax()))
+            elif alike.max() > _SAME or len(self.weight) > (n_talkers or _MOST):
+                pair = _most_alike(self.memory)
+            else:
+                break
+            self._merge(*pair)
+        places = list(dict.fromkeys(p for p in self.owner if p not in noise))
+        talker_of = [places.index(p) if p in places else NOBODY for p in self.owner]
+        return talker_of, self.memory.some(places)
+
+    def _leave_out_noise(self) -> set[int]:
+        """Forget who is far quieter than the loudest; his number is nobody's."""
+        assert self.memory is not None
+        loud = self.memory.level_db > self.memory.level_db.max() - _QUIETEST_DB
+        new_place = np.where(loud, np.cumsum(loud) - 1, NOBODY)
+        self.memory = self.memory.some(loud)
+        self.weight = [w for w, kept in zip(self.weight, loud, strict=True) if kept]
+        self.owner = [int(new_place[p]) for p in self.owner]
+        return {NOBODY}
+
+
+def shared_sound(before: Piece, piece: Piece) -> NDArray[np.float64]:
+    """How much of the streams is the same where two windows overlap ``(new streams, old ones)``.
+
+    1 for equal ones. What another talker has left in the streams is far weaker than he is, and so
+    counts for little, though it correlates with him and with what he left in the others.
+    """
+    n = before.start + before.streams.shape[-1] - piece.start
+    old = before.streams[:, max(0, before.streams.shape[-1] - n) :].astype(float)
+    new = piece.streams[:, :n].astype(float)
+    energies = [np.sum(y**2, axis=-1) for y in (new, old)]
+    least = _FAINT * max(e.max(initial=0.0) for e in energies) + 1e-20
+    larger = np.maximum(np.maximum(energies[0][:, None], energies[1]), least)
+    return np.asarray(new @ old.T / larger)
+
+
+def _joined(a: Voices, b: Voices) -> Voices:
+    return Voices(*(np.concatenate(pair) for pair in zip(a, b, strict=True)))
+
+
+def _mix(memory: Voices, place: int, voice: Voices, before: float, added: float) -> None:
+    """Let ``memory`` at a place become the mean of itself and a voice, by their weights."""
+    share = added / max(before + added, 1e-9)
+    for name in ("coherence", "spectrum_db", "level_db"):
+        field = getattr(memory, name)
+        field[place] += share * (getattr(voice, name)[0] - field[place])
+    memory.seconds[place] += voice.seconds[0]
+
+
+def _most_alike(memory: Voices | None) -> tuple[int, int]:
+    assert memory is not None
+    alike = likeness(memory, memory)
+    np.fill_diagonal(alike, -np.inf)
+    one, other = np.unravel_index(int(alike.argmax()), alike.shape)
+    return int(one), int(other)
