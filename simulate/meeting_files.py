@@ -14,7 +14,7 @@ from simulate.arrays import load_array
 from simulate.dataset import record_of, under
 from simulate.meeting import Meeting, MeetingConfig, draw_meeting, sample_meeting
 from simulate.meeting_render import Block, meeting_blocks
-from simulate.meeting_text import rttm, seglst, stm
+from simulate.meeting_text import rttm, said_in, seglst, stm
 from simulate.scene import Scene
 from simulate.shards import (
     Progress,
@@ -127,13 +127,14 @@ def _record(meeting: Meeting, paths: Paths) -> dict:
 def _write_segments(meeting: Meeting, session: str, folder: Path) -> Paths:
     """Write who said what when in every format; returns the names of the files by it."""
     paths: Paths = {}
+    said = said_in(meeting)
     for name, write, suffix in (
         ("seglst", seglst, "json"),
         ("rttm", rttm, "rttm"),
         ("stm", stm, "stm"),
     ):
         paths[name] = f"segments.{suffix}"
-        (folder / f"segments.{suffix}").write_text(write(meeting, session), encoding="utf-8")
+        (folder / f"segments.{suffix}").write_text(write(said, session), encoding="utf-8")
     return paths
 
 
