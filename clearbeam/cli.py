@@ -13,6 +13,7 @@ from clearbeam.commands import (
     enhance,
     evaluate,
     export,
+    separate,
     simulate,
     stream,
     sweep,
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, enhance, stream, simulate, evaluate, arrays, sweep, train, export):
+for module in (demo, enhance, separate, stream, simulate, evaluate, arrays, sweep, train, export):
     app.command(module.NAME)(module.run)
 
 

@@ -141,7 +141,7 @@ def draw_beam_pattern(
     axis: Axes, azimuth_deg: NDArray[np.float64], gains_db: Mapping[str, NDArray[np.float64]]
 ) -> None:
     """Draw gains in dB (azimuths,) around a polar axis, one line a label, floor at -40 dB."""
-    for (label, gain_db), colour in zip(gains_db.items(), _colours(len(gains_db)), strict=True):
+    for (label, gain_db), colour in zip(gains_db.items(), colours(len(gains_db)), strict=True):
         axis.plot(np.deg2rad(azimuth_deg), np.maximum(gain_db, -40.0), label=label, color=colour)
     axis.set(ylim=(-40, 3), yticks=[-30, -20, -10, 0])
     axis.tick_params(axis="y", labelsize=8)
@@ -162,7 +162,8 @@ def draw_curves(
     axis.legend(fontsize=9, frameon=False)
 
 
-def _colours(n: int) -> list[tuple[float, float, float, float]]:
+def colours(n: int) -> list[tuple[float, float, float, float]]:
+    """Colours that are told apart, dark ones first."""
     from matplotlib import colormaps
 
     return [colormaps["viridis"](v) for v in np.linspace(0.0, 0.85, n)]
