@@ -116,13 +116,13 @@ class Tracker:
         if self.memory is None:
             return [], None
         noise = self._leave_out_noise()
-        while len(self.weight) > 1:
+        while len(self.weight) > (n_talkers or 1):
             short = [p for p, s in enumerate(self.memory.seconds) if s < _SHORTEST_S]
             alike = likeness(self.memory, self.memory)
             np.fill_diagonal(alike, -np.inf)
             if short:
                 pair = (short[0], int(alike[short[0]].argmax()))
-            elif alike.max() > _SAME or len(self.weight) > (n_talkers or _MOST):
+            elif n_talkers or alike.max() > _SAME:
                 pair = _most_alike(self.memory)
             else:
                 break

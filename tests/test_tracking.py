@@ -136,6 +136,13 @@ def test_no_more_talkers_than_told():
     assert {k for row in found for k in row} == {0, 1}
 
 
+def test_who_is_told_apart_by_number_stays_apart_though_alike(monkeypatch):
+    monkeypatch.setattr("separation.tracking._SAME", -2.0)
+    plan = [[0], [1], [0], [1]]
+    assert tracked(plan, n_talkers=2) == plan
+    assert {k for row in tracked(plan) for k in row} == {0}
+
+
 def test_one_talker_whom_a_window_splits_is_still_one():
     room, tracker = Room(), Tracker()
     for number in range(6):
