@@ -167,7 +167,8 @@ def front_end_frames(
     stft, front_end = STFT(config), FrontEndConfig()
     n_frames = stft.config.n_frames(mixture.shape[-1])
     n_silence = (2 + len(nets)) * (2 * stft.config.n_fft + front_end.beam_n_fft)
-    x = torch.nn.functional.pad(mixture, (0, n_silence))
+    # in double precision where the live stream is
+    x = torch.nn.functional.pad(mixture.double() if causal else mixture, (0, n_silence))
     network = MaskNetwork(ready_net(mono), spread_mics(x.shape[0], front_end.mask_mics))
     X = stft(x)
     S = network.step(X)
@@ -185,5 +186,8 @@ def front_end_frames(
         for pass_ in earlier:
             s = torch.cat([pass_.step(heard, s), pass_.flush(rest, s[..., :0])], -1)
         ready = final.frames(heard, s) + final.last_frames(rest, s[..., :0])
-    parts = ([part for part in one if part is not None] for one in ready)
-    return Beamed(*(torch.cat(part, -1)[..., :n_frames] for part in zip(*parts, strict=True)))
+    kept = ([part for part in one if part is not None] for one in ready)
+    parts = [torch.cat(part, -1)[..., :n_frames] for part in zip(*kept, strict=True)]
+    return Beamed(
+        *(part.to(torch.complex64 if part.is_complex() else torch.float32) for part in parts)
+    )
