@@ -17,6 +17,8 @@ _SIZES = (512, 2048)  # of transforms
 
 def fits(*tensors: Tensor) -> bool:
     """Whether these can be computed with here: in single precision on a CPU, without gradients."""
+    if not all(isinstance(one, Tensor) for one in tensors):  # what stands in for one in an export
+        return False
     if any(not one.numel() or one.dtype not in _TYPES or not one.is_cpu for one in tensors):
         return False
     if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
