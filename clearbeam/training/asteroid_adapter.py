@@ -1,4 +1,4 @@
-"""The only module that touches asteroid: its SI-SDR and permutation-invariant losses.
+"""The only module that touches asteroid: its SI-SDR, PMSQE and permutation-invariant losses.
 
 asteroid is there for training alone. Importing it needs a hand: it imports torch_stoi, which
 imports torchaudio, which does not load beside every build of torch. A stand-in takes the place of
@@ -10,9 +10,14 @@ from __future__ import annotations
 import sys
 import types
 import warnings
+from functools import cache
 from types import ModuleType
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from multichannel.stft import STFT
+
+_INAUDIBLE = 1e-10  # added to power: no bin is silent, and clips that are get a loss
 
 
 def asteroid_losses() -> ModuleType:
@@ -57,3 +62,25 @@ def negative_pit_si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     """
     losses = asteroid_losses()
     return losses.PITLossWrapper(losses.pairwise_neg_sisdr, pit_from="pw_mtx")(estimate, reference)
+
+
+def perceptual_distortion(estimate: Tensor, reference: Tensor, stft: STFT) -> Tensor:
+    """PMSQE, a differentiable stand-in for PESQ: 0 is no distortion; a mean over the batch.
+
+    Martin-Donas, Gomez, Gonzalez & Peinado, "A deep learning loss function based on the perceptual
+    evaluation of the speech quality", IEEE SPL 2018. A silent reference has no quality to speak of,
+    so its clip counts as undistorted.
+
+    Args:
+        estimate, reference: waveforms ``(batch, samples)`` at 16 kHz.
+        stft: transform with windows of 512 samples.
+    """
+    powers = [X.real.square() + X.imag.square() for X in (stft(estimate), stft(reference))]
+    heard = reference.abs().amax(-1) > 0
+    distortion = _pmsqe().to(estimate.device)(*(x.mT + _INAUDIBLE for x in powers))
+    return distortion.where(heard, 0).mean()
+
+
+@cache
+def _pmsqe() -> nn.Module:
+    return asteroid_losses().SingleSrcPMSQE()

@@ -19,7 +19,8 @@ def common_losses(stft: STFT) -> dict[str, Loss]:
 
     compressed_spectral, si_snr: as published with GTCRN. multi_resolution_stft: over windows of 32,
     64 and 128 ms. si_sdr, pit_si_sdr: minus the SI-SDR in dB, the latter of the best order of the
-    talkers (asteroid's). teacher: compressed_spectral against what the teacher made of the batch.
+    talkers (asteroid's). pmsqe: a stand-in for PESQ (asteroid's). teacher: compressed_spectral
+    against what the teacher made of the batch.
     """
     stfts = [STFT(STFTConfig(n_fft, hop)) for n_fft, hop in _RESOLUTIONS]
 
@@ -33,6 +34,11 @@ def common_losses(stft: STFT) -> dict[str, Loss]:
         moved = [one.to(outputs.estimate.device) for one in stfts]
         return losses.multi_resolution_stft(outputs.estimate, outputs.reference, moved)
 
+    def pmsqe(outputs: Outputs) -> Tensor:
+        from clearbeam.training.asteroid_adapter import perceptual_distortion
+
+        return perceptual_distortion(outputs.estimate, outputs.reference, stft)
+
     def teacher(outputs: Outputs) -> Tensor:
         return losses.compressed_spectral(outputs.estimate, outputs.extra["teacher"], stft)
 
@@ -42,6 +48,7 @@ def common_losses(stft: STFT) -> dict[str, Loss]:
         "multi_resolution_stft": multi_resolution,
         "si_sdr": _si_sdr,
         "pit_si_sdr": _pit_si_sdr,
+        "pmsqe": pmsqe,
         "teacher": teacher,
     }
 
