@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from multichannel.enhance import MAX_MICS, SAMPLE_RATE, MicWarning
 from multichannel.frontend import living_mic
 from multichannel.gtcrn import GTCRN
+from multichannel.spatial import covariance_sums
 from multichannel.stft import STFT
 from multichannel.weights import load_gtcrn, pick_device
+from separation.beams import BEAMS
 from separation.cacgmm import spatial_posteriors
 from separation.count import MOST_TALKERS, count_by_embeddings, count_by_masks
 from separation.kmeans import cluster, energetic
@@ -29,7 +31,7 @@ from separation.network import SeparationNet
 from separation.permutation import blind_posteriors
 from separation.postfilter import POST_INPUTS, cleaned, post_inputs
 from separation.weights import FOLDER, find_separation, load_separation
-from separation.wiener import LONG, shares_of, spatial_covariances, wiener_images
+from separation.wiener import LONG, shares_of, spatial_covariances
 
 POST = "separate-post"
 
@@ -41,14 +43,25 @@ class SeparatorConfig:
     Args:
         n_em: iterations of the spatial mixture model.
         strength: exponent of what the mics say against the network's masks, 1 for even.
-        n_wiener: Wiener filters, each but the first with the masks of the one before.
+        beam: of each talker: ``wiener``, ``mvdr`` or ``lcmv``, see `separation.beams`.
+        n_beams: one after the other, each but the first with the masks of the one before.
         seed: of clusters and blind beginnings.
+
+    Raises:
+        ValueError: there is no such beam, or none at all.
     """
 
     n_em: int = 5
     strength: float = 1.0
-    n_wiener: int = 2
+    beam: str = "wiener"
+    n_beams: int = 2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.beam not in BEAMS:
+            raise ValueError(f"expected a beam of {', '.join(BEAMS)}, found {self.beam!r}")
+        if self.n_beams < 1:
+            raise ValueError(f"expected at least one beam, found {self.n_beams}")
 
 
 class Separated(NamedTuple):
@@ -136,8 +149,9 @@ class Separator(nn.Module):
             masks = self._blind(Z, n_talkers or 1)
         else:
             masks = self._guided(x, Z, n_talkers, mic)
-        for _ in range(self.config.n_wiener):
-            images = self.long.inverse(wiener_images(Z, masks, mic), x.shape[-1])
+        for _ in range(self.config.n_beams):
+            images = BEAMS[self.config.beam](Z, masks, mic, None)
+            images = self.long.inverse(images, x.shape[-1])
             # by way of the samples: there neighbouring frames have to agree
             masks = shares_of(self.long(images))
         streams = images[:-1]
@@ -190,7 +204,9 @@ class Separator(nn.Module):
         One mic hears no directions: every talker is an equal share.
         """
         masks = blind_posteriors(Z, n_talkers + 1, self.config.seed)
-        spread = torch.linalg.slogdet(spatial_covariances(Z, masks)).logabsdet.mean(-1)
+        spread = torch.linalg.slogdet(
+            spatial_covariances(covariance_sums(Z, masks))
+        ).logabsdet.mean(-1)
         last = int(spread.argmax())
         return torch.cat([masks[:last], masks[last + 1 :], masks[last, None]])
 

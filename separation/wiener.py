@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from multichannel.loading import load_diagonal
-from multichannel.spatial import covariance_sums, finite_or_zero
+from multichannel.spatial import CovarianceState, covariance_sums, finite_or_zero
 from multichannel.stft import STFTConfig
 
 # A long window: the room's echoes of a talker then move the mics together, in one frame.
@@ -28,7 +28,7 @@ _BLOCK_VALUES = 1 << 19
 
 
 def wiener_images(
-    X: Tensor, masks: Tensor, reference_mic: int = 0, loading: float = _LOADING
+    X: Tensor, masks: Tensor, reference_mic: int = 0, sums: CovarianceState | None = None
 ) -> Tensor:
     """What each class adds to the reference mic: ``m_k R_k (sum_j m_j R_j)^-1 x``.
 
@@ -38,7 +38,7 @@ def wiener_images(
         X: spectrum ``(mics, freqs, frames)``; values that are not finite count as zero.
         masks: shares that add up to one ``(classes, freqs, frames)``.
         reference_mic: whose view is kept.
-        loading: relative, of the covariances.
+        sums: of the classes' covariances, where more was heard than ``X``.
 
     Returns:
         ``(classes, freqs, frames)``; they add up to the reference mic.
@@ -47,25 +47,25 @@ def wiener_images(
         ValueError: shapes that do not fit.
     """
     X = finite_or_zero(X)
-    R = spatial_covariances(X, masks, loading)
+    R = spatial_covariances(sums or covariance_sums(X, masks))
     n_mics, _, n_frames = X.shape
     size = max(1, _BLOCK_VALUES // max(1, n_frames * n_mics**2))
     parts = zip(X.split(size, 1), masks.split(size, 1), R.split(size, 1), strict=True)
     return torch.cat([_filtered(x, m, r, reference_mic) for x, m, r in parts], 1)
 
 
-def spatial_covariances(X: Tensor, masks: Tensor, loading: float = _LOADING) -> Tensor:
+def spatial_covariances(sums: CovarianceState) -> Tensor:
     """Loaded covariances of the classes over their power ``(classes, freqs, mics, mics)``.
 
     A class that is nowhere heard is as loud in every mic, and as unlike.
     """
-    total = covariance_sums(X, masks).total
+    total = sums.total
     n_mics = total.shape[-1]
     power = total.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
     identity = torch.eye(n_mics, dtype=total.dtype, device=total.device)
     R = torch.where(power > _TINY, total / power.clamp(min=_TINY), identity)
     # a dead mic, or the copy of another one, is left its share of the load
-    return load_diagonal(R, loading, loading).to(total.dtype)
+    return load_diagonal(R, _LOADING, _LOADING).to(total.dtype)
 
 
 def _filtered(X: Tensor, masks: Tensor, R: Tensor, reference_mic: int) -> Tensor:
