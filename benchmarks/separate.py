@@ -122,18 +122,27 @@ def scene_of(condition: Condition, setting: Setting) -> SceneConfig:
     return SceneConfig.model_validate(scene)
 
 
-def measure(condition: Condition, setting: Setting, bar: Progress) -> Report:
-    """Make the data set and score its systems, or what is missing of both."""
-    from clearbeam.evaluate import evaluate_dataset
+def under(bar: Progress, title: str) -> Callable[[int, int], None]:
+    """A function that shows progress below a title."""
+    task = bar.add_task(title, total=None)
+    return lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def simulate(condition: Condition, setting: Setting, bar: Progress) -> Path:
+    """The folder of the data set, with what was missing of it."""
     from simulate import write_dataset
 
     scene, folder = scene_of(condition, setting), setting.out / condition.name
+    seen = under(bar, f"{condition.name}: mixtures")
+    write_dataset(scene, folder, setting.count, SEED, setting.jobs, seen)
+    return folder
 
-    def under(title: str) -> Callable[[int, int], None]:
-        task = bar.add_task(f"{condition.name}: {title}", total=None)
-        return lambda done, total: bar.update(task, completed=done, total=total)
 
-    write_dataset(scene, folder, setting.count, SEED, setting.jobs, under("mixtures"))
+def measure(condition: Condition, setting: Setting, bar: Progress) -> Report:
+    """Make the data set and score its systems, or what is missing of both."""
+    from clearbeam.evaluate import evaluate_dataset
+
+    folder = simulate(condition, setting, bar)
     return evaluate_dataset(
         folder,
         condition.systems,
@@ -142,7 +151,7 @@ def measure(condition: Condition, setting: Setting, bar: Progress) -> Report:
         limit=setting.count,
         metrics=condition.metrics,
         json_path=folder / "scores.json",
-        progress=under("scores"),
+        progress=under(bar, f"{condition.name}: scores"),
     )
 
 
@@ -199,6 +208,7 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="a condition; its tables, without claims")
     ] = None,
+    scores: Annotated[bool, typer.Option(help="without: make the data sets, no more")] = True,
 ) -> None:
     """Simulate, score, and write OUT/claims.md and OUT/claims.json."""
     from clearbeam.console import err, progress, say_error
@@ -214,11 +224,15 @@ def main(
     try:
         with progress() as bar:
             for condition in wanted:
-                reports[condition.name] = measure(condition, setting, bar)
+                if scores:
+                    reports[condition.name] = measure(condition, setting, bar)
+                else:
+                    simulate(condition, setting, bar)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         say_error(error)
         raise typer.Exit(2) from None
-    write([] if only else claims(reports, setting), reports, setting)
+    if scores:
+        write([] if only else claims(reports, setting), reports, setting)
 
 
 def write(rows: list[Claim], reports: dict[str, Report], setting: Setting) -> None:
