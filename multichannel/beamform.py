@@ -71,6 +71,8 @@ def mvdr_souden(
     Raises:
         ValueError: the covariances are not square, or there is no such reference mic.
     """
+    if isinstance(reference_mic, int) and compiled_ops.solves(psd_speech, psd_noise, reference_mic):
+        return compiled_ops.mvdr_souden(psd_speech, psd_noise, reference_mic, loading)
     _, reference, speech, noise = sanitise(reference_mic, psd_speech, psd_noise)
     ratio = torch.linalg.solve(load_diagonal(noise, loading), speech)
     w = _times(ratio, reference) / _nonzero(_trace(ratio)).unsqueeze(-1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 _TYPES = (torch.float32, torch.complex64)
 _SIZES = (512, 2048)  # of transforms
+_MAX_MICS = 16  # of native/mvdr.h
 
 
 def fits(*tensors: Tensor) -> bool:
@@ -89,6 +90,27 @@ def weighted_sum(weights: Tensor, channels: Sequence[Tensor]) -> Tensor:
     planes = _planes(channels, int(rows_are_frames)), len(channels)
     _library().weighted_sum(*planes, _at(weights), *sizes, _at(Y))
     return Y.mT if rows_are_frames else Y
+
+
+def solves(psd_speech: Tensor, psd_noise: Tensor, reference_mic: int) -> bool:
+    """Whether `mvdr_souden` can be computed here, and this many mics."""
+    shape = psd_speech.shape
+    if not fits(psd_speech, psd_noise) or psd_noise.shape != shape or len(shape) < 3:
+        return False
+    return shape[-1] == shape[-2] <= _MAX_MICS and 0 <= reference_mic < shape[-1]
+
+
+def mvdr_souden(
+    psd_speech: Tensor, psd_noise: Tensor, reference_mic: int, loading: float | Tensor
+) -> Tensor:
+    """As `multichannel.beamform.mvdr_souden`, from Hermitian covariances of one shape."""
+    *bins, n_mics, _ = psd_speech.shape
+    speech, noise = (one.resolve_conj().contiguous() for one in (psd_speech, psd_noise))
+    loads = torch.as_tensor(loading, dtype=torch.float64).expand(bins).contiguous()
+    w = torch.empty(*bins, n_mics, dtype=psd_speech.dtype)
+    sizes = ctypes.c_int64(loads.numel()), n_mics, reference_mic
+    _library().mvdr_souden(_at(speech), _at(noise), *sizes, _at(loads), _at(w))
+    return w
 
 
 def _rows(channels: Sequence[Tensor]) -> tuple[bool, list[Tensor]]:

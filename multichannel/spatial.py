@@ -41,7 +41,8 @@ class WeightedSum(NamedTuple):
 
     def mean(self) -> Tensor:
         """Weighted mean, zero where the weights are zero."""
-        return self.total / self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny)
+        # times one over, as PyTorch would divide a complex number by a complex one
+        return self.total * (1 / self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny))
 
 
 CovarianceState = WeightedSum
@@ -82,11 +83,11 @@ def covariance_sums(
     parts = [X] if others is None else [X, others]
     weight = mask.sum(-1)
     # rare, and dearer to look for in the signals than in their sums
-    if not torch.isfinite(weight).all():
+    if not torch.isfinite(weight.sum()):
         mask = finite_or_zero(mask)
         weight = mask.sum(-1)
     total = _outer_sums(parts, mask)
-    if not torch.isfinite(total).all():
+    if not torch.isfinite(total.detach().sum()):
         total = _outer_sums([finite_or_zero(one) for one in parts], mask)
     return CovarianceState(total, weight[..., None, None])
 

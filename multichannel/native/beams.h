@@ -97,7 +97,7 @@ class PresenceBeam {
       const D mask = load(&presence[f]);
       speech.add(products, mask, f, mvdr.speech);
       noise.add(products, 1.0 - mask, f, mvdr.noise);
-      mvdr.solve(n, reference_mic, loading);
+      mvdr.solve(n, reference_mic, splat(loading));
       fill_beam(mvdr.w, x, n, f, beam);
     }
   }
@@ -132,7 +132,7 @@ class EstimateBeam {
       fill_products(even, n + 1, products);
       covariance.add(products, splat(1.0), f, products);
       fill_statistics(products);
-      mvdr.solve(n, reference_mic, loaded);
+      mvdr.solve(n, reference_mic, splat(loaded));
       fill_beam(mvdr.w, x, n, f, beam);
     }
   }

@@ -13,28 +13,25 @@ struct Plane {
   int64_t step;
 };
 
-struct Bin {  // one complex value
-  float re, im;
-};
-
-// sum w x_m conj(x_n) of `n` channels for each of the masks w, sixteen bins at a time.
+// sum w x_m conj(x_n) of `n` channels for each of the masks w. Some vectors of all channels are
+// gathered in the nearest cache; then four sums of a row at a time stay in registers.
 class OuterSums {
  public:
   OuterSums(const Plane<Bin>* x, int n_channels, const Plane<float>* masks, int count)
       : X(x), W(masks), n(n_channels), n_masks(count), n_sums(count * n_channels * (n_channels + 1)),
-        re(n_channels), im(n_channels), sums(n_sums) {}
+        re((n + COLUMNS) * DEPTH), im((n + COLUMNS) * DEPTH), weights(count * DEPTH), sums(n_sums) {}
 
-  // Rows are frames and lanes frequencies. A few frames at a time, so that what is read follows
-  // each other; their sums add up in double precision.
+  // Rows are frames and lanes frequencies. Sums of a few frames add up in double precision.
   void over_rows(int64_t n_freqs, int64_t n_frames, Bin* psd) {
-    constexpr int FRAMES = 4;
     const int64_t n_blocks = (n_freqs + LANES - 1) / LANES;
     std::vector<double> totals(n_blocks * n_sums * LANES);
-    for (int64_t t = 0; t < n_frames; t += FRAMES)
+    for (int64_t t = 0; t < n_frames; t += DEPTH)
       for (int64_t block = 0; block < n_blocks; ++block) {
         std::fill(sums.begin(), sums.end(), V{});
         const int lanes = int(std::min<int64_t>(LANES, n_freqs - block * LANES));
-        for (int64_t i = t; i < std::min(t + FRAMES, n_frames); ++i) add(i, block * LANES, lanes);
+        const int depth = int(std::min<int64_t>(DEPTH, n_frames - t));
+        for (int i = 0; i < depth; ++i) gather(t + i, block * LANES, lanes, i);
+        add(depth);
         double* total = &totals[block * n_sums * LANES];
         const float* values = reinterpret_cast<const float*>(sums.data());
         for (int i = 0; i < n_sums * LANES; ++i) total[i] += values[i];
@@ -49,42 +46,69 @@ class OuterSums {
   void over_lanes(int64_t n_freqs, int64_t n_frames, Bin* psd) {
     for (int64_t f = 0; f < n_freqs; ++f) {
       std::fill(sums.begin(), sums.end(), V{});
-      for (int64_t t = 0; t < n_frames; t += LANES)
-        add(f, t, int(std::min<int64_t>(LANES, n_frames - t)));
+      for (int64_t t = 0; t < n_frames;) {
+        int depth = 0;
+        for (; depth < DEPTH && t < n_frames; ++depth, t += LANES)
+          gather(f, t, int(std::min<int64_t>(LANES, n_frames - t)), depth);
+        add(depth);
+      }
       put(f, n_freqs, psd, [&](int i) { return sum(sums[i]); });
     }
   }
 
  private:
+  static constexpr int DEPTH = 16, COLUMNS = 4;
   const Plane<Bin>* X;
   const Plane<float>* W;
   const int n, n_masks, n_sums;
-  std::vector<V> re, im, sums;  // sums: real and imaginary part of each pair of each mask
+  std::vector<V> re, im, weights;  // DEPTH vectors of each channel and mask
+  std::vector<V> sums;             // real and imaginary part of each pair of each mask
 
-  void add(int64_t row, int64_t from, int lanes) {
+  // Vector `i` of every channel and mask; lanes beyond the last are zero.
+  void gather(int64_t row, int64_t from, int lanes, int i) {
     for (int m = 0; m < n; ++m) {
       const Bin* x = X[m].at + row * X[m].step + from;
       Bin padded[LANES] = {};
       if (lanes < LANES) x = static_cast<Bin*>(std::memcpy(padded, x, lanes * sizeof(Bin)));
-      float parts[2][LANES];
-      for (int l = 0; l < LANES; ++l) {
-        parts[0][l] = x[l].re;
-        parts[1][l] = x[l].im;
-      }
-      re[m] = load(parts[0]);
-      im[m] = load(parts[1]);
+      take_complex(x, re[m * DEPTH + i], im[m * DEPTH + i], Lanes{});
     }
-    V* out = sums.data();
     for (int k = 0; k < n_masks; ++k) {
-      V w{};
-      std::memcpy(&w, W[k].at + row * W[k].step + from, lanes * sizeof(float));
-      for (int m = 0; m < n; ++m) {
-        const V a = w * re[m], b = w * im[m];
-        for (int j = 0; j <= m; ++j, out += 2) {
-          out[0] += a * re[j] + b * im[j];
-          out[1] += b * re[j] - a * im[j];
+      const float* w = W[k].at + row * W[k].step + from;
+      V& to = weights[k * DEPTH + i];
+      to = lanes < LANES ? V{} : load(w);
+      if (lanes < LANES) std::memcpy(&to, w, lanes * sizeof(float));
+    }
+  }
+
+  // To all sums what was gathered.
+  void add(int depth) {
+    V* out = sums.data();
+    for (int k = 0; k < n_masks; ++k)
+      for (int m = 0; m < n; ++m)
+        for (int j = 0; j <= m; j += COLUMNS) {
+          multiply(&weights[k * DEPTH], m, j, depth, out);
+          out += 2 * std::min(COLUMNS, m + 1 - j);
         }
+  }
+
+  // Adds w x_m conj(x_c) for up to COLUMNS channels c from j to m.
+  void multiply(const V* w, int m, int j, int depth, V* out) const {
+    V real[COLUMNS], imag[COLUMNS];
+    for (int c = 0; c < COLUMNS; ++c) real[c] = imag[c] = V{};
+    const V *re_m = &re[m * DEPTH], *im_m = &im[m * DEPTH];
+    const V *re_j = &re[j * DEPTH], *im_j = &im[j * DEPTH];
+    for (int i = 0; i < depth; ++i) {
+      const V a = w[i] * re_m[i], b = w[i] * im_m[i];
+      for (int c = 0; c < COLUMNS; ++c) {
+        real[c] += a * re_j[c * DEPTH + i];
+        imag[c] += b * re_j[c * DEPTH + i];
+        real[c] += b * im_j[c * DEPTH + i];
+        imag[c] -= a * im_j[c * DEPTH + i];
       }
+    }
+    for (int c = 0; c < COLUMNS && j + c <= m; ++c) {
+      out[2 * c] += real[c];
+      out[2 * c + 1] += imag[c];
     }
   }
 

@@ -102,12 +102,18 @@ void outer_sums(const Plane<Bin>* X, int n_channels, const Plane<float>* masks, 
 void weighted_sum(const Plane<Bin>* X, int n_channels, const Bin* w, int rows_are_frames,
                   int64_t n_freqs, int64_t n_frames, Bin* Y) {
   const Quick quick;
-  if (rows_are_frames)
-    sum_of_channels(X, n_channels, n_frames, n_freqs, Y,
-                    [&](int m, int64_t, int64_t lane) { return w[m * n_freqs + lane]; });
-  else
-    sum_of_channels(X, n_channels, n_freqs, n_frames, Y,
-                    [&](int m, int64_t row, int64_t) { return w[m * n_freqs + row]; });
+  clearbeam::weighted_sum(X, n_channels, w, rows_are_frames, n_freqs, n_frames, Y);
+}
+
+// speech, noise: complex (bins, mics, mics); loading: (bins); w: complex (bins, mics).
+void mvdr_souden(const Bin* speech, const Bin* noise, int64_t n_bins, int n_mics, int reference_mic,
+                 const double* loading, Bin* w) {
+  thread_local const std::unique_ptr<Mvdr> mvdr(new Mvdr);
+  for (int64_t bin = 0; bin < n_bins; bin += DOUBLES) {
+    const int n = int(std::min<int64_t>(DOUBLES, n_bins - bin));
+    const int64_t at = bin * n_mics * n_mics;
+    mvdr->solve(speech + at, noise + at, n, n_mics, reference_mic, loading + bin, w + bin * n_mics);
+  }
 }
 
 // windows: analysis (512), then synthesis; nets: the mask network, then one for each beam. All are

@@ -22,7 +22,7 @@ class LookBeam {
       fill_products(x, n, products);
       noise.add(products, 1.0 - load(&presence[f]) * gate(x, f), f, mvdr.noise);
       add_diffuse(f);
-      mvdr.steer(n, reference_mic, LOADING, d);
+      mvdr.steer(n, reference_mic, splat(LOADING), d);
       fill_beam(mvdr.w, x, n, f, beam);
     }
   }

@@ -20,13 +20,32 @@ class Mvdr {
   Complex w[MAX_MICS];
 
   // Souden's, towards the speech.
-  void solve(int n_mics, int wanted, double loading) {
+  void solve(int n_mics, int wanted, D loading) {
     prepare(n_mics, wanted, loading, true);
     fill_weights();
   }
 
+  // The same from covariances (bins, mics, mics) of up to eight bins to weights (bins, mics).
+  void solve(const Bin* from_speech, const Bin* from_noise, int n_bins, int n_mics, int wanted,
+             const double* loading, Bin* weights) {
+    D load_of{};
+    for (int b = 0; b < n_bins; ++b) {
+      load_of[b] = loading[b];
+      for (int i = 0; i < n_mics; ++i)
+        for (int j = 0; j <= i; ++j) {
+          const int at = (b * n_mics + i) * n_mics + j;
+          set(speech[pair(i, j)], b, from_speech[at]);
+          set(noise[pair(i, j)], b, from_noise[at]);
+        }
+    }
+    solve(n_mics, wanted, load_of);
+    for (int b = 0; b < n_bins; ++b)
+      for (int i = 0; i < n_mics; ++i)
+        weights[b * n_mics + i] = {float(w[i].re[b]), float(w[i].im[b])};
+  }
+
   // Towards a direction d; the noise alone counts.
-  void steer(int n_mics, int wanted, double loading, const Complex* d) {
+  void steer(int n_mics, int wanted, D loading, const Complex* d) {
     for (int at = 0; at < pair(n_mics, 0); ++at) speech[at] = Complex{};
     prepare(n_mics, wanted, loading, false);
     fill_steered(d);
@@ -42,9 +61,13 @@ class Mvdr {
   Complex scaled[MAX_PAIRS];
   D pivot[MAX_MICS];
 
+  static void set(Complex& x, int lane, Bin value) {
+    x.re[lane] = value.re;
+    x.im[lane] = value.im;
+  }
   static M finite(D x) { return x - x == 0.0; }
 
-  void prepare(int n_mics, int wanted, double loading, bool keep_one_copy) {
+  void prepare(int n_mics, int wanted, D loading, bool keep_one_copy) {
     n = n_mics;
     find_usable(wanted, keep_one_copy);
     choose_reference(wanted);
@@ -94,7 +117,8 @@ class Mvdr {
     reference[wanted] = usable[wanted] | open;
   }
 
-  void clean_and_load(double loading) {
+  void clean_and_load(D loading) {
+    const D scale = 1.0 / (1.0 + loading);
     for (int i = 0; i < n; ++i)
       for (int j = 0; j <= i; ++j) {
         const M both = usable[i] & usable[j];
@@ -105,8 +129,8 @@ class Mvdr {
           noise[at].re += FLOOR;
           noise[at].im = D{};
         } else {
-          noise[at].re *= 1 / (1 + loading);
-          noise[at].im *= 1 / (1 + loading);
+          noise[at].re *= scale;
+          noise[at].im *= scale;
         }
       }
   }

@@ -1,10 +1,10 @@
 // The STFT of many frames and its inverse: multichannel/stft.py in single precision, sixteen frames
 // at a time, one to a lane.
 #pragma once
-#include "covariance.h"
 #include "fft.h"
+#include "vectors.h"
 
-#include <utility>
+#include <algorithm>
 
 namespace clearbeam {
 
@@ -19,32 +19,18 @@ void exchange(V* rows, std::integer_sequence<int, L...>) {
     }
 }
 inline void transpose(V* rows) {
-  constexpr std::make_integer_sequence<int, LANES> lanes{};
+  constexpr Lanes lanes{};
   exchange<1>(rows, lanes);
   exchange<2>(rows, lanes);
   exchange<4>(rows, lanes);
   exchange<8>(rows, lanes);
 }
 
-template <int... L>
-void put_complex(V re, V im, Bin* to, std::integer_sequence<int, L...>) {
-  float* out = reinterpret_cast<float*>(to);
-  store(out, __builtin_shufflevector(re, im, (L / 2 + L % 2 * LANES)...));
-  store(out + LANES, __builtin_shufflevector(re, im, (8 + L / 2 + L % 2 * LANES)...));
-}
-template <int... L>
-void take_complex(const Bin* from, V& re, V& im, std::integer_sequence<int, L...>) {
-  const float* in = reinterpret_cast<const float*>(from);
-  const V a = load(in), b = load(in + LANES);
-  re = __builtin_shufflevector(a, b, (2 * L)...);
-  im = __builtin_shufflevector(a, b, (2 * L + 1)...);
-}
-
 template <int N>
 class Frames {
  public:
   static constexpr int BINS = N / 2 + 1;
-  static constexpr std::make_integer_sequence<int, LANES> lanes{};
+  static constexpr Lanes lanes{};
 
   // X (n_frames, BINS) of frames that start every `hop` samples of x (n_samples), the first one at
   // `first`; outside of x there are zeros.

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace clearbeam {
@@ -29,6 +30,32 @@ inline D load(const double* p) {
   return v;
 }
 inline void store(double* p, D v) { std::memcpy(p, &v, sizeof v); }
+
+struct Bin {  // one complex value
+  float re, im;
+};
+using Lanes = std::make_integer_sequence<int, LANES>;
+
+// Sixteen complex values from memory, and back.
+template <int... L>
+void take_complex(const Bin* from, V& re, V& im, std::integer_sequence<int, L...>) {
+  const float* in = reinterpret_cast<const float*>(from);
+  const V a = load(in), b = load(in + LANES);
+  re = __builtin_shufflevector(a, b, (2 * L)...);
+  im = __builtin_shufflevector(a, b, (2 * L + 1)...);
+}
+template <int... L>
+void put_complex(V re, V im, Bin* to, std::integer_sequence<int, L...>) {
+  float* out = reinterpret_cast<float*>(to);
+  store(out, __builtin_shufflevector(re, im, (L / 2 + L % 2 * LANES)...));
+  store(out + LANES, __builtin_shufflevector(re, im, (8 + L / 2 + L % 2 * LANES)...));
+}
+// The imaginary part in the place of the real one, and the other way round.
+template <int... L>
+V swapped(V x, std::integer_sequence<int, L...>) {
+  return __builtin_shufflevector(x, x, (L ^ 1)...);
+}
+
 inline float sum(V v) {
   float s = 0;
   for (int l = 0; l < LANES; ++l) s += v[l];
