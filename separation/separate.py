@@ -27,6 +27,7 @@ from separation.beams import BEAMS
 from separation.cacgmm import spatial_posteriors
 from separation.count import MOST_TALKERS, count_by_embeddings, count_by_masks
 from separation.kmeans import cluster, energetic
+from separation.live import LiveSeparator
 from separation.network import SeparationNet
 from separation.permutation import blind_posteriors
 from separation.postfilter import POST_INPUTS, cleaned, post_inputs
@@ -135,6 +136,18 @@ class Separator(nn.Module):
                 talk: neither the caller nor a network.
         """
         return self.separate(x, n_talkers, reference_mic=reference_mic).streams
+
+    def stream(self, n_mics: int, *, reference_mic: int = 0) -> LiveSeparator:
+        """A live stream: ``step(chunk)`` takes any number of samples and returns those ready.
+
+        Args:
+            n_mics: of the array.
+            reference_mic: whose view of the talkers is kept.
+
+        Raises:
+            ValueError: the network is not causal, too many mics, or no such reference mic.
+        """
+        return LiveSeparator(self.net, n_mics, reference_mic, self.config.beam)
 
     @torch.no_grad()
     def separate(

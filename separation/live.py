@@ -1,0 +1,138 @@
+"""Separation as the sound comes: blocks of it in, a stream for each of the network's talkers out.
+
+waveforms -> STFT -> causal network -> masks -> long STFT -> recursive covariances -> beams
+
+A block is worked on when it is complete, so it does not matter in what chunks it came, and a beam
+knows the block it is for. Whoever the network first heard as its number k stays stream k.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from multichannel.enhance import MAX_MICS, MicWarning
+from multichannel.spatial import CovarianceState, covariance_sums
+from multichannel.stft import STFT, STFTConfig, STFTStream
+from separation.beams import BEAMS
+from separation.network import SeparationNet, SeparationState
+from separation.wiener import shares_of
+
+BLOCK_FRAMES = 32  # of the network: 512 ms; it takes two thirds longer for blocks of half of that
+# Half the overlap of the offline window: half the work for 0.1 dB.
+LIVE_LONG = STFTConfig(n_fft=2048, hop=1024)
+_FORGETTING = 0.997  # of what was heard a frame of this before: half of it in 15 s
+
+
+class LiveSeparator:
+    """One recording of 1 to 16 mics at 16 kHz on its way through a causal network and beams.
+
+    Args:
+        net: causal.
+        n_mics: of the recording.
+        reference_mic: whose view of the talkers is kept.
+        beam: as `SeparatorConfig`.
+
+    Raises:
+        ValueError: the network is not causal, too many mics, or no such reference mic.
+    """
+
+    def __init__(
+        self,
+        net: SeparationNet | None,
+        n_mics: int,
+        reference_mic: int = 0,
+        beam: str = "wiener",
+    ) -> None:
+        if net is None or not net.config.causal:
+            raise ValueError("expected a causal network for a live stream, found none")
+        if not 1 <= n_mics <= MAX_MICS:
+            raise ValueError(f"expected 1 to {MAX_MICS} mics, found {n_mics}")
+        if not 0 <= reference_mic < n_mics:
+            found = f"expected reference_mic from 0 to {n_mics - 1}, found {reference_mic}"
+            raise ValueError(found)
+        self.net, self.n_mics, self.reference_mic = net, n_mics, reference_mic
+        self.n_talkers = net.config.n_talkers
+        device = next(net.parameters()).device
+        self.stft, self.long = STFT().to(device), STFT(LIVE_LONG).to(device)
+        self._beam = BEAMS[beam]
+        self._block = BLOCK_FRAMES * self.stft.config.hop
+        self.reset()
+
+    @property
+    def latency_samples(self) -> int:
+        """How far the output lags the input: a block and the overlaps of both transforms."""
+        return self._block + self.stft.delay + self.long.delay
+
+    def reset(self) -> None:
+        """Forget all that was heard."""
+        self.n_in = self.n_out = 0
+        self.sums: CovarianceState | None = None  # of the classes
+        self._state: SeparationState | None = None
+        self._first, self._last = STFTStream(self.stft), STFTStream(self.long)
+        silence = self.long.analysis_window.new_zeros(self.n_mics, 0, dtype=torch.float32)
+        self._waiting = silence  # samples of a block that is not complete
+        self._heard = silence  # samples whose masks are not known yet
+        self._left_out: set[int] = set()
+
+    @torch.no_grad()
+    def step(self, x: Tensor) -> Tensor:
+        """Take ``x (mics, samples)``, any number of them; return streams ``(talkers, samples)``.
+
+        A sample that is NaN or infinite counts as silence, and its mic is reported once.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if x.ndim != 2 or x.shape[0] != self.n_mics:
+            raise ValueError(
+                f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
+            )
+        self.n_in += x.shape[-1]
+        streams = self._separate(self._usable(x.to(self._waiting)))
+        self.n_out += streams.shape[-1]
+        return streams
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        """The samples still to come when the recording ends; `reset` before the next one."""
+        silence = self._waiting.new_zeros(self.n_mics, 2 * self._block)
+        return self._separate(silence)[:, : self.n_in - self.n_out]
+
+    def _usable(self, x: Tensor) -> Tensor:
+        broken = ~torch.isfinite(x)
+        for mic in broken.any(-1).nonzero().flatten().tolist():
+            if mic not in self._left_out:
+                self._left_out.add(mic)
+                text = f"mic {mic} holds NaN or infinity, taken for silence"
+                warnings.warn(text, MicWarning, stacklevel=3)
+        return torch.where(broken, torch.zeros_like(x), x)
+
+    def _separate(self, x: Tensor) -> Tensor:
+        """Streams of the blocks that ``x`` completes."""
+        x = torch.cat([self._waiting, x], -1)
+        n_done = x.shape[-1] // self._block * self._block
+        self._waiting = x[:, n_done:].clone()
+        blocks = x[:, :n_done].split(self._block, -1) if n_done else ()
+        return torch.cat([x.new_zeros(self.n_talkers, 0), *map(self._streams, blocks)], -1)
+
+    def _streams(self, x: Tensor) -> Tensor:
+        """What a block completes."""
+        X = self._first.analyse(x)
+        (masks, _), self._state = self.net(X, self._state, self.reference_mic)
+        s = self._first.synthesise(masks * X[self.reference_mic])
+        heard = torch.cat([self._heard, x], -1)  # masks come later than what they are for
+        heard, self._heard = heard.split([s.shape[-1], heard.shape[-1] - s.shape[-1]], -1)
+        Z, S = self._last.analyse(torch.cat([heard, s])).split([self.n_mics, len(s)])
+        return self._last.synthesise(self._images(Z, shares_of(S)))[:-1]
+
+    def _images(self, Z: Tensor, masks: Tensor) -> Tensor:
+        """Of the classes ``(classes, freqs, frames)``, by all that was heard so far."""
+        sums = covariance_sums(Z, masks)
+        if self.sums is not None:
+            kept = _FORGETTING ** Z.shape[-1]
+            sums += CovarianceState(kept * self.sums.total, kept * self.sums.weight)
+        self.sums = sums
+        return self._beam(Z, masks, self.reference_mic, sums)
