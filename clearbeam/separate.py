@@ -9,37 +9,36 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from clearbeam.audio import Block, Recording, first, output_subtype, resample, write_audio
+from clearbeam.audio import Recording, output_subtype, resample
 from clearbeam.files import make_folder, remove_empty
 from clearbeam.ledger import fingerprint
 from clearbeam.pieces import Pieces
-from clearbeam.transcribe import Recogniser, with_words
-from multichannel.direction import srp_phat
-from separation import Separator
-from separation.activity import Levels, spoken
+from clearbeam.separate_live import separate_live
+from clearbeam.talkers import Talkers, azimuths, publish, write_talkers
+from clearbeam.transcribe import Recogniser
+from separation import Separator, SeparatorConfig
 from separation.count import MOST_TALKERS
 from separation.separate import model_files
 from separation.tracking import NOBODY, Piece, Tracker
-from separation.voices import Voices, heard_voices, space_hz
+from separation.voices import Voices, heard_voices
 from separation.windows import Sound, Window, joined, windows
-from simulate.meeting_text import Said, rttm, seglst
 
 if TYPE_CHECKING:
     from simulate.arrays import ArrayGeometry
 
 SPATIAL = "spatial"  # no network: the spatial mixture model alone
-SHIPPED = "separate"
+SHIPPED, SHIPPED_CAUSAL = "separate", "separate-causal"
 WHOLE_S = 20.0  # up to here a recording is separated in one piece
 MOST_IN_MEETING = 8
 PARTIAL = ".partial"
 _FADE_S = 0.5
+OnSeconds = Callable[[float], object]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class Settings:
     """What a user may say about how to separate; `None` leaves it to be found out.
 
     window_s, hop_s: of the windows over a long recording; array: the geometry of the microphones,
-    needed for directions only; reference_mic: whose view of the talkers is kept, from 0.
+    needed for directions only; reference_mic: whose view of the talkers is kept, from 0; streaming:
+    as if it were live, from the past alone.
     """
 
     n_talkers: int | None = None
@@ -55,6 +55,7 @@ class Settings:
     hop_s: float = 1.5
     reference_mic: int = 0
     array: ArrayGeometry | None = None
+    streaming: bool = False
 
     def check(self, recording: Recording) -> None:
         """Raise ValueError where these settings do not fit a recording."""
@@ -79,16 +80,10 @@ class Settings:
         output_subtype(Path("talker.flac"), recording.sample_rate, recording.subtype)
 
 
-class Talkers(NamedTuple):
-    """What came out: a file a talker, what each said when, and where from, where that is known."""
-
-    files: list[Path]
-    segments: list[Said]
-    azimuths_deg: list[float] | None
-
-
-def default_model() -> str:
+def default_model(streaming: bool = False) -> str:
     """The shipped weights, or, in a tree without any, the spatial mixture model."""
+    if streaming:
+        return SHIPPED_CAUSAL
     try:
         model_files(SHIPPED)
     except ValueError:
@@ -96,14 +91,17 @@ def default_model() -> str:
     return SHIPPED
 
 
-def load_separator(model: str, device: str = "auto") -> Separator:
+def load_separator(model: str, device: str = "auto", beam: str = "wiener") -> Separator:
     """The separator of a shipped name, of a file, or without a network (`spatial`), on one thread.
 
-    Raises ValueError for no such model or device.
+    Raises ValueError for no such model, device or beam.
     """
+    config = SeparatorConfig(beam=beam)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return Separator() if model == SPATIAL else Separator.from_pretrained(model, device)
+    if model == SPATIAL:
+        return Separator(config=config)
+    return Separator.from_pretrained(model, device, config)
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class Job:
         self,
         recording: Recording,
         folder: Path,
-        on_seconds: Callable[[float], object] = lambda seconds: None,
+        on_seconds: OnSeconds = lambda seconds: None,
     ) -> Talkers:
         """Separate `recording` into `folder`: talker1.flac, ..., segments.json and segments.rttm.
 
@@ -132,48 +130,48 @@ class Job:
         made = make_folder(folder)
         pieces = Pieces(folder / PARTIAL, self.key(recording))
         try:
-            _separate_windows(self.separator, recording, pieces, self.settings, on_seconds)
-            talkers = self._results(recording, pieces)
+            way = self._live if self.settings.streaming else self._in_windows
+            talkers = way(recording, pieces, on_seconds)
         except ValueError:
             shutil.rmtree(pieces.folder)
             remove_empty(made)
             raise
-        files = _publish([*talkers.files, *pieces.results.glob("segments.*")], folder)
+        talkers = publish(talkers, folder)
         shutil.rmtree(pieces.folder)
-        return talkers._replace(files=files[: len(talkers.files)])
+        return talkers
 
     def key(self, recording: Recording) -> str:
         """Changes with everything that the separated windows depend on."""
-        asked = (self.settings.n_talkers, self.settings.window_s, self.settings.hop_s)
+        asked = replace(self.settings, array=None), self.separator.config
         stats = [
             (str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in recording.paths
         ]
-        facts = repr((self.model, asked, self.settings.reference_mic, stats))
+        facts = repr((self.model, asked, stats))
         weights = [] if self.model == SPATIAL else model_files(self.model)
         code = [Path(__file__).parents[1] / room for room in ("separation", "multichannel")]
         return fingerprint(facts, *weights, *code)
 
-    def _results(self, recording: Recording, pieces: Pieces) -> Talkers:
+    def _in_windows(self, recording: Recording, pieces: Pieces, on_seconds: OnSeconds) -> Talkers:
         """Everything that is written, beside the pieces."""
-        numbers, talker_of, voices = _tracked(pieces, self.settings.n_talkers)
-        shutil.rmtree(pieces.results, ignore_errors=True)
-        rate, levels, files = self.separator.sample_rate, [], []
-        for k in range(max(talker_of, default=NOBODY) + 1):
-            level = Levels(rate)
-            stream = _stream(pieces, numbers, talker_of, k, round(_FADE_S * rate))
-            files.append(pieces.results / f"talker{k + 1}.flac")
-            _write_stream(files[-1], level.of(stream), rate, recording)
-            levels.append(level.db())
-        if not files:
-            raise ValueError("expected a mic with finite samples, found none")
-        azimuths = _azimuths(voices, self.separator, self.settings.array)
-        segments = _segments(spoken(np.stack(levels)), azimuths)
-        if self.recogniser is not None:
-            segments = with_words(segments, {f.stem: f for f in files}, self.recogniser)
-        session = "_".join(recording.paths[0].stem.split())
-        for name, text in (("json", seglst(segments, session)), ("rttm", rttm(segments, session))):
-            (pieces.results / f"segments.{name}").write_text(text, encoding="utf-8")
-        return Talkers(files, segments, azimuths)
+        separator, settings = self.separator, self.settings
+        _separate_windows(separator, recording, pieces, settings, on_seconds)
+        numbers, talker_of, voices = _tracked(pieces, settings.n_talkers)
+        rate = separator.sample_rate
+        n_fade, talkers = round(_FADE_S * rate), range(max(talker_of, default=NOBODY) + 1)
+        streams = (_stream(pieces, numbers, talker_of, k, n_fade) for k in talkers)
+        where = None
+        if voices is not None:
+            where = azimuths(voices.coherence, separator.long, rate, settings.array)
+        return write_talkers(streams, rate, recording, pieces.results, where, self.recogniser)
+
+    def _live(self, recording: Recording, pieces: Pieces, on_seconds: OnSeconds) -> Talkers:
+        """The same of a recording that is taken for live."""
+        scratch = pieces.folder / "streams.f32"
+        streams, where = separate_live(
+            self.separator, recording, self.settings, scratch, on_seconds
+        )
+        rate = self.separator.sample_rate
+        return write_talkers(streams, rate, recording, pieces.results, where, self.recogniser)
 
 
 # ------------------------------------------------------------------------------- windows -> pieces
@@ -184,7 +182,7 @@ def _separate_windows(
     recording: Recording,
     pieces: Pieces,
     settings: Settings,
-    on_seconds: Callable[[float], object],
+    on_seconds: OnSeconds,
 ) -> None:
     """Separate every window that is not there yet; each warning is given once."""
     rate = separator.sample_rate
@@ -246,51 +244,3 @@ def _stream(
             yield piece.start, piece.streams[mine].sum(0)
 
     return joined(his(), n_fade)
-
-
-def _write_stream(path: Path, stream: Iterator[Sound], rate: int, recording: Recording) -> None:
-    blocks: Iterator[Block] = (block[None] for block in stream)
-    back = (block[0] for block in resample(blocks, rate, recording.sample_rate))
-    subtype = output_subtype(path, recording.sample_rate, recording.subtype)
-    kept = first(back, lambda: recording.n_samples)
-    write_audio(path, kept, recording.sample_rate, subtype)
-
-
-# ---------------------------------------------------------------------------- streams -> segments
-
-
-def _names(n_talkers: int) -> list[str]:
-    return [f"talker{k}" for k in range(1, n_talkers + 1)]
-
-
-def _azimuths(
-    voices: Voices | None, separator: Separator, array: ArrayGeometry | None
-) -> list[float] | None:
-    """Where the talkers are, in degrees; None without a geometry, or with one mic."""
-    if voices is None or array is None or array.n_mics < 2:
-        return None
-    X = torch.from_numpy(voices.coherence).transpose(-1, -2)[..., None]
-    freqs = space_hz(separator.long, separator.sample_rate).cpu()
-    found = srp_phat(X, torch.from_numpy(array.as_array()), freqs)
-    return [float(a) for a in found.azimuth_deg]
-
-
-def _segments(
-    stretches: Sequence[Sequence[tuple[float, float]]], azimuths: Sequence[float] | None
-) -> list[Said]:
-    """Who talks when, by their beginnings."""
-    names = _names(len(stretches))
-    facts = [{} if azimuths is None else {"azimuth_deg": azimuths[k]} for k in range(len(names))]
-    segments = [
-        Said(names[k], start_s, end_s, facts=facts[k])
-        for k, own in enumerate(stretches)
-        for start_s, end_s in own
-    ]
-    return sorted(segments, key=lambda said: (said.start_s, said.speaker))
-
-
-def _publish(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Move files to where they belong, in place of older ones."""
-    for old in folder.glob("talker*.flac"):
-        old.unlink()
-    return [file.replace(folder / file.name) for file in files]

@@ -5,7 +5,9 @@ Axes as in kmeans.py and network.py.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MOST_TALKERS = 4
@@ -53,3 +55,15 @@ def count_by_masks(masks: Tensor, X: Tensor, share: float = _SHARE_OF_POWER) -> 
     """
     power = (masks * X).abs().square().sum((-1, -2))
     return int((power > share * power.max()).sum()) if float(power.max()) > 0 else 0
+
+
+def loud_enough(energy: NDArray[np.floating], n_talkers: int | None = None) -> list[int]:
+    """Which streams are talkers', the loudest first; at least one.
+
+    Args:
+        energy: of each stream ``(streams,)``.
+        n_talkers: as many; left out, those who have a talker's share of the loudest one's.
+    """
+    order = np.argsort(-energy, kind="stable")
+    n_loud = int((energy > _SHARE_OF_POWER * energy.max()).sum())
+    return order[: n_talkers or max(1, n_loud)].tolist()

@@ -108,7 +108,12 @@ class Separator(nn.Module):
         self.sample_rate = SAMPLE_RATE
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = "separate", device: str = "auto") -> Separator:
+    def from_pretrained(
+        cls,
+        model: str | Path = "separate",
+        device: str = "auto",
+        config: SeparatorConfig | None = None,
+    ) -> Separator:
         """The separator with weights of the package (by name) or of a file, and the shipped
         post-filter where there is one.
 
@@ -118,7 +123,7 @@ class Separator(nn.Module):
         where = pick_device(device)
         files = model_files(model)
         post = load_gtcrn(files[-1].with_suffix(".safetensors")) if len(files) > 2 else None
-        return cls(load_separation(files[0]), post).to(where).eval()
+        return cls(load_separation(files[0]), post, config).to(where).eval()
 
     def forward(self, x: Tensor, n_talkers: int | None = None, *, reference_mic: int = 0) -> Tensor:
         """The talkers in ``x``, each as the reference mic hears him, with his reverberation.

@@ -56,7 +56,7 @@ def heard_voices(x: Tensor, streams: Tensor, stft: STFT, sample_rate: int) -> Vo
     """
     X, S = stft(torch.cat([torch.nan_to_num(x), streams])).split([len(x), len(streams)])
     freqs = stft.config.freqs_hz(sample_rate).to(x)
-    space = (freqs >= SPACE_HZ[0]) & (freqs <= SPACE_HZ[1])
+    space = in_space(stft, sample_rate).to(x.device)
     power = S.abs().square()
     heard = X.abs().square().mean(0).clamp(min=_TINY)
     coherence = _coherence(X[:, space], S[:, space], (power / heard)[:, space].clamp(max=1))
@@ -79,10 +79,15 @@ def _coherence(X: Tensor, S: Tensor, share: Tensor) -> Tensor:
     return cross / torch.einsum("mft,kft->kfm", X.abs(), weight).clamp(min=_TINY)
 
 
+def in_space(stft: STFT, sample_rate: int) -> Tensor:
+    """Which bins tell where a talker is ``(freqs,)``."""
+    freqs = stft.config.freqs_hz(sample_rate)
+    return (freqs >= SPACE_HZ[0]) & (freqs <= SPACE_HZ[1])
+
+
 def space_hz(stft: STFT, sample_rate: int) -> Tensor:
     """Frequencies of the coherences ``(freqs,)``."""
-    freqs = stft.config.freqs_hz(sample_rate)
-    return freqs[(freqs >= SPACE_HZ[0]) & (freqs <= SPACE_HZ[1])]
+    return stft.config.freqs_hz(sample_rate)[in_space(stft, sample_rate)]
 
 
 def _active(power: Tensor) -> tuple[Tensor, Tensor]:

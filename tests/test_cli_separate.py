@@ -19,7 +19,8 @@ from clearbeam.audio import Recording
 from clearbeam.pieces import Pieces
 from clearbeam.separate import Job, Settings
 from clearbeam.transcribe import load_recogniser, with_words
-from separation import Separator
+from separation import SeparationConfig, SeparationNet, Separator
+from separation.weights import save_separation
 from simulate.meeting_text import Said
 
 TWO = ("--talkers", 2, "--model", "spatial")
@@ -70,6 +71,36 @@ def test_many_recordings_each_get_a_folder_and_rates_are_kept(table):
     assert soundfile.info("out/slow/talker1.flac").samplerate == 8_000
     assert soundfile.info("out/slow/talker1.flac").frames == soundfile.info("slow.wav").frames
     assert (table / "out" / "two" / "segments.json").is_file()
+
+
+@pytest.fixture
+def causal(table) -> Path:
+    """A causal network that nobody trained."""
+    torch.manual_seed(0)
+    size = SeparationConfig(width=4, outer=4, intra=2, inter=2, blocks=1, causal=True)
+    save_separation(SeparationNet(size), table / "causal.safetensors")
+    return table / "causal.safetensors"
+
+
+def test_streaming_gives_what_a_live_stream_gives(table, causal):
+    told = succeeded("separate", "two.wav", "--out", "out", "--streaming", "--talkers", 2,
+                     "--model", causal, "--array", "circular_6mic").stdout  # fmt: skip
+    x, _ = soundfile.read("two.wav", dtype="float32")
+    stream = Separator.from_pretrained(causal, "cpu").stream(6)
+    streams = torch.cat([stream.step(torch.from_numpy(x.T)), stream.flush()], -1).numpy()
+    loudest = streams[np.argsort(-np.sum(streams**2, axis=-1))]
+    for k in (0, 1):
+        found, _ = soundfile.read(f"out/talker{k + 1}.flac")
+        assert np.abs(found - loudest[k]).max() < 1e-4
+    assert len(re.findall(r"at \d+ degrees", told)) == 2
+    assert not (table / "out" / ".partial").exists()
+
+
+def test_another_beam_gives_other_streams(table):
+    for beam in ("wiener", "mvdr", "lcmv"):
+        succeeded("separate", "two.wav", "--out", beam, *TWO, "--beam", beam)
+    sounds = [(table / beam / "talker1.flac").read_bytes() for beam in ("wiener", "mvdr", "lcmv")]
+    assert len(set(sounds)) == 3
 
 
 class Split(Separator):
@@ -132,6 +163,12 @@ def test_the_key_follows_the_recording_and_what_was_asked(table):
         (["two.wav", "--out", "out", *TWO, "--model", "no"], "no"),
         (["two.wav", "--out", "out", *TWO, "--hop", 3], "a hop shorter than the window"),
         (["two.wav", "--out", "out", *TWO, "--window", 30], "a window of at most 20 s"),
+        (["two.wav", "--out", "out", *TWO, "--beam", "ear"], "'ear' is not one of"),
+        (["two.wav", "--out", "out", *TWO, "--streaming"], "expected a causal network"),
+        (["two.wav", "--out", "out", "--streaming", "--model", "causal.safetensors",
+          "--talkers", 4], "expected 1 to 3 talkers, found 4"),
+        (["nan.wav", "--out", "out", "--streaming", "--model", "causal.safetensors"],
+         "expected a mic with finite samples"),
         (["two.wav", "--out", "out", *TWO, "--reference-mic", 6], "from 0 to 5, found 6"),
         (["two.wav", "--out", "out", *TWO, "--array", "linear_4mic"], "expected 4 channels"),
         (["two.wav", "--out", "two.wav", *TWO], "found the file two.wav"),
@@ -143,7 +180,7 @@ def test_the_key_follows_the_recording_and_what_was_asked(table):
          "a method transcribe"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line_and_leaves_nothing(table, args, match):
+def test_bad_input_is_one_line_and_leaves_nothing(table, causal, args, match):
     write(table / "nan.wav", np.full((8_000, 2), np.nan), subtype="FLOAT")
     before = tree(table)
     refused(match, "separate", *args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -16,12 +17,22 @@ from clearbeam.console import BAD_INPUT, DEBUG, INTERRUPTED, about, err, progres
 from clearbeam.files import check_writable
 
 if TYPE_CHECKING:
-    from clearbeam.separate import Job, Settings, Talkers
+    from clearbeam.separate import Job, Settings
+    from clearbeam.talkers import Talkers
 
 NAME = "separate"
 AUTO = "auto"
 RESULT = "segments.json"
 Result = TypeVar("Result")
+
+
+class Beam(str, Enum):
+    """What listens to a talker."""
+
+    wiener = "wiener"
+    mvdr = "mvdr"
+    lcmv = "lcmv"
+
 
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="INPUT", help="Recordings, a channel per microphone.")
@@ -74,6 +85,12 @@ def run(
         float, typer.Option(metavar="S", help="Seconds of a window over a long recording.")
     ] = 3.0,
     hop: Annotated[float, typer.Option(metavar="S", help="Seconds from window to window.")] = 1.5,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Use only the past, as a live device must.")
+    ] = False,
+    beam: Annotated[
+        Beam, typer.Option(help="Towards each talker: Wiener's, MVDR, or LCMV, with nulls.")
+    ] = Beam.wiener,
     transcribe: Annotated[
         bool, typer.Option("--transcribe", help="Write what is said into segments.json.")
     ] = False,
@@ -104,13 +121,13 @@ def run(
     folders = folders_for(sources, out, force)
     if plot is not None:
         check_plot(plot, len(sources))
-    settings = Settings(how_many(talkers), window, hop, reference_mic, geometry(array))
+    settings = Settings(how_many(talkers), window, hop, reference_mic, geometry(array), streaming)
     ready, n_bad = opened(list(zip(sources, folders, strict=True)), settings)
     hearer = load_recogniser(recogniser) if transcribe else None
-    name = model or default_model()
+    name = model or default_model(streaming)
     if ready:
-        separator = load_separator(name, device.value)
-        if separator.net is None and settings.n_talkers is None:
+        separator = load_separator(name, device.value, beam.value)
+        if separator.net is None and not streaming and settings.n_talkers is None:
             raise ValueError(f"expected --talkers N with the model {name}, which cannot count")
         n_bad += separate_all(ready, Job(separator, name, settings, hearer), plot)
     if n_bad:
