@@ -2,6 +2,7 @@
 
     clearbeam                  the shipped chain; it finds out how many talk
     clearbeam-told             the same, told how many
+    clearbeam-live             the causal chain, from the past alone; who talks is counted at the end
     clearbeam:MODEL, -told:... the same with the weights of that name or path
     cacgmm                     the spatial mixture model and the beams alone, without a network
     auxiva, fastmnmf2          blind source separation by pyroomacoustics
@@ -11,7 +12,7 @@
     SYSTEM@0,2,5               the system with these mics only, the reference mic first
 
 A separator is `(mixture (mics, samples), clip) -> streams (streams, samples)`, float32 at 16 kHz.
-All but `clearbeam` ask the clip how many talk; those with `oracle` in their name, and the beams
+All but `clearbeam` and `clearbeam-live` ask the clip how many talk; those with `oracle` in their name, and the beams
 towards known places, ask for more.
 """
 
@@ -65,7 +66,7 @@ def _parse(name: str) -> tuple[str, str]:
     """A key of the tables below, and a model's name or path."""
     front, found, model = name.partition(":")
     if front in OURS and bool(found) == bool(model):
-        return front, model or "separate"
+        return front, model or ("separate-causal" if front == LIVE else "separate")
     if name in SEPARATORS:
         return name, ""
     raise ValueError(f"expected a system's name, found {name}: {_nearest(name)}")
@@ -116,6 +117,22 @@ class Ours:
         return self.separator(mixture, n_talkers, reference_mic=clip.reference_mic)
 
 
+class Live:
+    """The causal chain, shipped or of a model the user trained, as if the clip came live."""
+
+    def __init__(self, model: str) -> None:
+        from separation.separate import Separator
+
+        self.separator = Separator.from_pretrained(model, "cpu")
+
+    def __call__(self, mixture: Tensor, clip: Clip) -> Tensor:
+        from separation.count import loud_enough
+
+        stream = self.separator.stream(len(mixture), reference_mic=clip.reference_mic)
+        streams = torch.cat([stream.step(mixture), stream.flush()], -1)
+        return streams[loud_enough(streams.square().sum(-1).numpy())]
+
+
 def cacgmm(mixture: Tensor, clip: Clip) -> Tensor:
     """Our separator without a network."""
     return Ours(None, told=True)(mixture, clip)
@@ -128,7 +145,9 @@ SEPARATORS: dict[str, System] = {
     "fastmnmf2": partial(blindly, blind.fastmnmf2),
     "cacgmm": cacgmm,
 }
+LIVE = "clearbeam-live"
 OURS: dict[str, Callable[[str], System]] = {
     "clearbeam": Ours,
+    LIVE: Live,
     "clearbeam-told": partial(Ours, told=True),
 }

@@ -19,6 +19,8 @@ from clearbeam.metrics import METRICS, si_sdr
 from clearbeam.separators import OURS, SEPARATORS, check_system, make_system, system_files
 from clearbeam.systems import BEAMS
 from clearbeam.tasks import find_task
+from separation import SeparationConfig, SeparationNet, Separator
+from separation.weights import save_separation
 from simulate import SceneConfig, read_manifest, write_dataset
 
 N_SAMPLES = 2 * SAMPLE_RATE
@@ -116,6 +118,20 @@ def test_ours_is_told_how_many_talk_only_where_its_name_says_so(clip, monkeypatc
         assert make_system(name)(at.mixture, at).shape == (1, N_SAMPLES)
     ours = ("separate", "cpu")
     assert calls == [ours, (4, None, 2), ours, (4, 2, 2), ("/my/model", "cpu"), (4, None, 2)]
+
+
+def test_live_is_the_live_stream_of_those_who_are_loud(clip, tmp_path):
+    torch.manual_seed(0)
+    model = tmp_path / "mine.safetensors"
+    size = SeparationConfig(width=4, outer=4, intra=2, inter=2, blocks=1, causal=True)
+    save_separation(SeparationNet(size), model)
+    found = make_system(f"clearbeam-live:{model}")(clip.mixture, clip)
+    stream = Separator.from_pretrained(model, "cpu").stream(4)
+    streams = torch.cat([stream.step(clip.mixture), stream.flush()], -1)
+    assert 1 <= len(found) <= 3
+    assert all(any(torch.equal(y, one) for one in streams) for y in found)
+    quietest, loudest = found[-1].square().sum(), found[0].square().sum()
+    assert 0.02 * loudest < quietest <= loudest
 
 
 @pytest.mark.parametrize(
