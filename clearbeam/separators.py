@@ -2,7 +2,7 @@
 
     clearbeam                  the shipped chain; it finds out how many talk
     clearbeam-told             the same, told how many
-    clearbeam-live             the causal chain, from the past alone; who talks is counted at the end
+    clearbeam-live             the causal chain, from the past alone; it counts at the end
     clearbeam:MODEL, -told:... the same with the weights of that name or path
     cacgmm                     the spatial mixture model and the beams alone, without a network
     auxiva, fastmnmf2          blind source separation by pyroomacoustics
@@ -12,8 +12,8 @@
     SYSTEM@0,2,5               the system with these mics only, the reference mic first
 
 A separator is `(mixture (mics, samples), clip) -> streams (streams, samples)`, float32 at 16 kHz.
-All but `clearbeam` and `clearbeam-live` ask the clip how many talk; those with `oracle` in their name, and the beams
-towards known places, ask for more.
+All but `clearbeam` and `clearbeam-live` ask the clip how many talk; those with `oracle` in their
+name, and the beams towards known places, ask for more.
 """
 
 from __future__ import annotations
