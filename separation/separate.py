@@ -10,7 +10,7 @@ there are. A meeting of hours goes through in windows.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,13 +25,13 @@ from multichannel.stft import STFT
 from multichannel.weights import load_gtcrn, pick_device
 from separation.beams import BEAMS
 from separation.cacgmm import spatial_posteriors
-from separation.count import MOST_TALKERS, count_by_embeddings, count_by_masks
+from separation.count import MOST_TALKERS, CountRule, how_many
 from separation.kmeans import cluster, energetic
 from separation.live import LiveSeparator
 from separation.network import SeparationNet
 from separation.permutation import blind_posteriors
 from separation.postfilter import POST_INPUTS, cleaned, post_inputs
-from separation.weights import FOLDER, find_separation, load_separation
+from separation.weights import FOLDER, count_rule, find_separation, load_separation
 from separation.wiener import LONG, shares_of, spatial_covariances
 
 POST = "separate-post"
@@ -47,6 +47,7 @@ class SeparatorConfig:
         beam: of each talker: ``wiener``, ``mvdr`` or ``lcmv``, see `separation.beams`.
         n_beams: one after the other, each but the first with the masks of the one before.
         seed: of clusters and blind beginnings.
+        count: when there is a talker more; None is the rule beside the weights.
 
     Raises:
         ValueError: there is no such beam, or none at all.
@@ -57,6 +58,7 @@ class SeparatorConfig:
     beam: str = "wiener"
     n_beams: int = 2
     seed: int = 0
+    count: CountRule | None = None
 
     def __post_init__(self) -> None:
         if self.beam not in BEAMS:
@@ -123,6 +125,9 @@ class Separator(nn.Module):
         where = pick_device(device)
         files = model_files(model)
         post = load_gtcrn(files[-1].with_suffix(".safetensors")) if len(files) > 2 else None
+        config = config or SeparatorConfig()
+        if config.count is None:
+            config = replace(config, count=count_rule(files[0]))
         return cls(load_separation(files[0]), post, config).to(where).eval()
 
     def forward(self, x: Tensor, n_talkers: int | None = None, *, reference_mic: int = 0) -> Tensor:
@@ -207,7 +212,7 @@ class Separator(nn.Module):
         (masks, V), _ = self.net(X, reference_mic=mic)
         talkers, noise = masks[:-1], masks[-1:]
         weight = energetic(X[mic])
-        n_talkers = n_talkers or how_many(talkers, V, X[mic], weight)
+        n_talkers = n_talkers or how_many(talkers, V, X[mic], weight, self.config.count)
         if n_talkers > len(talkers):
             clusters = cluster(V, weight, n_talkers, self.config.seed)
             return torch.cat([clusters.masks(V) * (1 - noise), noise])
@@ -227,21 +232,6 @@ class Separator(nn.Module):
         ).logabsdet.mean(-1)
         last = int(spread.argmax())
         return torch.cat([masks[:last], masks[last + 1 :], masks[last, None]])
-
-
-def how_many(masks: Tensor, V: Tensor, X: Tensor, weight: Tensor) -> int:
-    """Talkers, at least one: masks with sound in them; more than there are masks by embeddings.
-
-    Args:
-        masks: of talkers ``(talkers, freqs, frames)``.
-        V: embeddings ``(freqs, frames, embed)``.
-        X: spectrum of the reference mic ``(freqs, frames)``.
-        weight: of its bins.
-    """
-    n_loud = max(1, count_by_masks(masks, X))
-    if n_loud < len(masks):
-        return n_loud
-    return max(n_loud, count_by_embeddings(V, weight))
 
 
 def finite_mics(x: Tensor) -> Tensor:

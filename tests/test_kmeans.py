@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from separation.count import MOST_TALKERS, count_by_embeddings, count_by_masks
+from separation.count import (
+    MOST_TALKERS,
+    CountRule,
+    count_by_embeddings,
+    how_many,
+    levels_db,
+    loud_enough,
+)
 from separation.kmeans import Clusters, carry_on, cluster, energetic
 
 N_FREQS, N_FRAMES, EMBED = 20, 60, 8
@@ -122,11 +130,28 @@ def test_silence_is_nobody_and_noise_at_most_the_most():
     V = torch.randn(N_FREQS, N_FRAMES, EMBED, generator=g)
     V = V / V.norm(dim=-1, keepdim=True)
     assert count_by_embeddings(V, torch.ones(V.shape[:-1])) <= MOST_TALKERS
-    assert count_by_masks(torch.ones(3, N_FREQS, N_FRAMES), torch.zeros(N_FREQS, N_FRAMES)) == 0
+    nothing = torch.zeros(N_FREQS, N_FRAMES)
+    for X in (nothing, nothing + 1):
+        assert 1 <= how_many(torch.ones(3, *X.shape), V, X, X) <= MOST_TALKERS
+    assert loud_enough(np.zeros(3)) == [0]
 
 
 def test_a_mask_with_hardly_any_sound_is_no_talker():
-    X = torch.ones(N_FREQS, N_FRAMES)
-    masks = torch.tensor([0.9, 0.5, 0.05])[:, None, None].expand(-1, N_FREQS, N_FRAMES)
-    assert count_by_masks(masks, X) == 2
-    assert count_by_masks(masks[:1], X) == 1
+    V, owner = embeddings(1)
+    X = torch.ones(owner.shape)
+    masks = torch.tensor([0.9, 0.05, 0.5])[:, None, None].expand(-1, *X.shape)
+    assert how_many(masks, V, X, X) == 2
+    assert how_many(masks[:2], V, X, X) == 1
+    assert loud_enough(np.array([0.5, 1.0, 0.01])) == [1, 0]
+    assert loud_enough(np.array([0.5, 1.0, 0.01]), 3) == [1, 0, 2]
+
+
+@pytest.mark.parametrize("n_talkers", [1, 2, 3])
+def test_a_rule_may_listen_to_the_directions_alone(n_talkers):
+    V, owner = embeddings(n_talkers)
+    X = torch.ones(owner.shape)
+    masks = X.expand(3, -1, -1)
+    levels = levels_db(masks, V, X, X)
+    assert levels.shape == (2, 2) and levels[:, 0].abs().max() < 1e-4
+    assert how_many(masks, V, X, X, CountRule(0.0, 1.0, 12.0)) == n_talkers
+    assert how_many(masks, V, X, X) >= 3  # masks of equal level are talkers
