@@ -71,3 +71,19 @@ def pair_maps(X: Tensor, bands: Callable[[Tensor], Tensor] | None = None) -> Ten
         empty = maps.new_zeros(len(maps), missing, *maps.shape[2:])
         maps = torch.cat([cosines, empty, sines, empty], dim=1)
     return maps
+
+
+def class_maps(shares: Tensor, X: Tensor, bands: Callable[[Tensor], Tensor]) -> Tensor:
+    """Shares of classes in the energy of each band.
+
+    Args:
+        shares: ``(batch, classes, frames, freqs)``.
+        X: spectra of the reference ``(batch, frames, freqs)``.
+        bands: sums bins to bands on the last axis.
+
+    Returns:
+        ``(batch, classes, frames, bands)``, zeros in silence.
+    """
+    power = (X.real.square() + X.imag.square())[:, None]
+    total = bands(power)
+    return bands(shares * power) / torch.where(total > 0, total, 1)

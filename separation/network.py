@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from multichannel.gtcrn_layers import ERB, N_FREQS, StridedConv
 from multichannel.kernels import grouped_gru
 from multichannel.level import LevelState
-from separation.features import N_MAPS, chosen_mics, level_of, pair_maps, spectral_map
+from separation.coarse import N_CLASSES
+from separation.features import (
+    N_MAPS,
+    chosen_mics,
+    class_maps,
+    level_of,
+    pair_maps,
+    spectral_map,
+)
 
 _FLOOR = 1e-12
 
@@ -37,9 +45,10 @@ class SeparationConfig:
         intra, inter: units of each direction of the recurrences over bands and over frames.
         blocks: dual-path blocks.
         causal: recurrence over frames forwards only, and a running level.
+        guided: shown the shares of `coarse_shares`, which need the whole recording.
 
     Raises:
-        ValueError: a size is not positive.
+        ValueError: a size is not positive, or both causal and guided.
     """
 
     n_talkers: int = 3
@@ -50,11 +59,24 @@ class SeparationConfig:
     inter: int = 32
     blocks: int = 4
     causal: bool = False
+    guided: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_talkers", "embed", "width", "outer", "intra", "inter", "blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least 1, found {getattr(self, name)}")
+        if self.causal and self.guided:
+            raise ValueError("expected a network that is causal or guided, found both")
+
+    @property
+    def n_maps(self) -> int:
+        """Input maps."""
+        return N_MAPS + N_CLASSES * self.guided
+
+    @property
+    def n_classes(self) -> int:
+        """Classes that masks are made of."""
+        return N_CLASSES if self.guided else 1
 
 
 class SeparationState(NamedTuple):
@@ -113,15 +135,19 @@ class SeparationNet(nn.Module):
         self.config = config = config or SeparationConfig()
         self.erb = ERB()
         self.encoder = nn.ModuleList(
-            [StridedConv(N_MAPS, config.outer), StridedConv(config.outer, config.width)]
+            [StridedConv(config.n_maps, config.outer), StridedConv(config.outer, config.width)]
         )
         self.blocks = nn.ModuleList(DualPath(config) for _ in range(config.blocks))
         self.decoder = StridedConv(config.width, config.outer, transposed=True)
-        n_out = config.n_talkers + 1 + config.embed
+        n_out = (config.n_talkers + 1) * config.n_classes + config.embed
         self.heads = nn.ConvTranspose2d(config.outer, n_out, (1, 5), (1, 2), padding=(0, 2))
 
     def forward(
-        self, X: Tensor, state: SeparationState | None = None, reference_mic: int = 0
+        self,
+        X: Tensor,
+        state: SeparationState | None = None,
+        reference_mic: int = 0,
+        shares: Tensor | None = None,
     ) -> tuple[Separation, SeparationState | None]:
         """Masks and embeddings of the bins of the reference mic.
 
@@ -129,14 +155,17 @@ class SeparationNet(nn.Module):
             X: complex spectra ``(..., mics, 257, frames)``, any number of mics.
             state: of the frames before, for a causal network; None is a fresh start.
             reference_mic: whose bins they are.
+            shares: of the classes of `coarse_shares` ``(..., N_CLASSES, 257, frames)``, for a
+                guided network and no other.
 
         Returns:
             `Separation`, and the new state (None of a network that is not causal).
 
         Raises:
-            ValueError: ``X`` has another form, or a state is given to a network without one.
+            ValueError: ``X`` or shares have another form, or there are shares or a state for a
+                network without them.
         """
-        self._check(X, state)
+        self._check(X, state, shares)
         leading, n_frames = X.shape[:-3], X.shape[-1]
         X = X.flatten(0, -4) if X.dim() > 3 else X[None]
         X = X[:, chosen_mics(X.shape[1], reference_mic)].transpose(-1, -2)
@@ -144,11 +173,14 @@ class SeparationNet(nn.Module):
             return self._empty(X, leading), state
         level, hidden = state or SeparationState(None, ())
         maps, level = self._maps(X, level)
+        if shares is not None:
+            shares = shares.flatten(0, -4) if shares.dim() > 3 else shares[None]
+            maps = torch.cat([maps, class_maps(shares.mT, X[:, 0], self.erb.analyse)], dim=1)
         x, hidden = self._through(maps, hidden)
-        separation = self._outputs(x, leading)
+        separation = self._outputs(x, shares, leading)
         return separation, SeparationState(level, hidden) if self.config.causal else None
 
-    def _check(self, X: Tensor, state: SeparationState | None) -> None:
+    def _check(self, X: Tensor, state: SeparationState | None, shares: Tensor | None) -> None:
         if X.dim() < 3 or X.shape[-2] != N_FREQS or not X.is_complex():
             raise ValueError(
                 f"expected complex X of shape (..., mics, {N_FREQS}, frames), "
@@ -156,6 +188,10 @@ class SeparationNet(nn.Module):
             )
         if state is not None and not self.config.causal:
             raise ValueError("expected no state for a network that is not causal, found one")
+        expected = (*X.shape[:-3], N_CLASSES, *X.shape[-2:]) if self.config.guided else None
+        found = None if shares is None else tuple(shares.shape)
+        if found != expected:
+            raise ValueError(f"expected shares of shape {expected}, found {found}")
 
     @torch.no_grad()
     def _maps(self, X: Tensor, level: LevelState | None) -> tuple[Tensor, LevelState | None]:
@@ -175,11 +211,17 @@ class SeparationNet(nn.Module):
         x = self.decoder(x.permute(0, 3, 1, 2) + coarse)
         return self.heads(x + fine), tuple(new_hidden)
 
-    def _outputs(self, logits: Tensor, leading: torch.Size) -> Separation:
-        """Heads on bins; their axes are moved last, when the arithmetic is done."""
+    def _outputs(self, logits: Tensor, shares: Tensor | None, leading: torch.Size) -> Separation:
+        """Heads on bins; their axes are moved last, when the arithmetic is done.
+
+        A mask says of each class how much of it is the talker's, so it is as fine as the classes.
+        """
+        config = self.config
         logits = self.erb.synthesise(logits).float()
-        masks, V = logits.split([self.config.n_talkers + 1, self.config.embed], dim=1)
-        masks = masks.softmax(dim=1).transpose(-1, -2)
+        masks, V = logits.split([(config.n_talkers + 1) * config.n_classes, config.embed], dim=1)
+        masks = masks.unflatten(1, (config.n_talkers + 1, config.n_classes)).softmax(dim=1)
+        masks = masks.squeeze(2) if shares is None else (masks * shares.mT[:, None]).sum(2)
+        masks = masks.transpose(-1, -2)
         V = (V * (V.square().sum(dim=1, keepdim=True) + _FLOOR).rsqrt()).permute(0, 3, 2, 1)
         return Separation(*(x.reshape(*leading, *x.shape[1:]) for x in (masks, V)))
 

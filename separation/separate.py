@@ -25,6 +25,7 @@ from multichannel.stft import STFT
 from multichannel.weights import load_gtcrn, pick_device
 from separation.beams import BEAMS
 from separation.cacgmm import spatial_posteriors
+from separation.coarse import coarse_shares
 from separation.count import MOST_TALKERS, CountRule, how_many
 from separation.kmeans import cluster, energetic
 from separation.live import LiveSeparator
@@ -199,17 +200,20 @@ class Separator(nn.Module):
     def _guided(self, x: Tensor, Z: Tensor, n_talkers: int | None, mic: int) -> Tensor:
         """Posteriors from the masks of the network, taken to the long window by their sounds."""
         X = self.stft(x)
-        S = self._first_masks(X, n_talkers, mic) * X[mic]
+        S = self._first_masks(x, X, n_talkers, mic) * X[mic]
         masks = shares_of(self.long(self.stft.inverse(S, x.shape[-1])))
         if len(Z) < 2:
             return masks
         config = self.config
         return spatial_posteriors(Z, masks, config.n_em, "masks", config.strength)
 
-    def _first_masks(self, X: Tensor, n_talkers: int | None, mic: int) -> Tensor:
+    def _first_masks(self, x: Tensor, X: Tensor, n_talkers: int | None, mic: int) -> Tensor:
         """Masks of the network ``(talkers + 1, freqs, frames)`` for as many as talk."""
         assert self.net is not None
-        (masks, V), _ = self.net(X, reference_mic=mic)
+        shares = None
+        if self.net.config.guided:
+            shares = coarse_shares(x, self.stft, self.long, mic, self.config.seed)
+        (masks, V), _ = self.net(X, reference_mic=mic, shares=shares)
         talkers, noise = masks[:-1], masks[-1:]
         weight = energetic(X[mic])
         n_talkers = n_talkers or how_many(talkers, V, X[mic], weight, self.config.count)

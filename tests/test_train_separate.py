@@ -158,7 +158,7 @@ def test_what_is_mixed_anew_is_the_sum_of_its_parts_in_one_room(packed):
     before = packed.parts(index).astype(np.float32)
     correlations = [_levels(x) for x in before]
     for seed in range(8):
-        after = mixed_anew(before, np.random.default_rng(seed))
+        after = mixed_anew(before, np.random.default_rng(seed), 4)
         assert len(after) == len(before) and 1 <= after.shape[1] <= 1 + N_PAIRS
         order = np.random.default_rng(seed).permutation(before.shape[1])[: after.shape[1]]
         for old, new in zip(correlations, after, strict=True):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clearbeam.training.config import Simulated, TrainConfig, build
+from clearbeam.training.guided import Guided, KeptGuided, is_guided, kept_guided
 from clearbeam.training.losses import common_losses
 from clearbeam.training.sources import cache_of, kept_clips, located
 from clearbeam.training.talkers import Apart, DrawnTalkers, PackedTalkers, Remixed, pack_talkers
@@ -57,17 +58,24 @@ class Separate:
 
     def source(self, which: str, folder: Path) -> Source:
         where = located(self.config, which, folder)
-        apart: Apart
         if isinstance(where, Simulated):
             from clearbeam.training.simulated import scene_of
 
-            apart = DrawnTalkers(scene_of(where), where.seed)
-        else:
-            cache = cache_of(self.config, folder)
-            apart = PackedTalkers(kept_clips(self.config, where, cache, "talkers", pack_talkers))
+            drawn = self._mixed(which, DrawnTalkers(scene_of(where), where.seed))
+            return Guided(drawn) if self.size.guided else drawn
+        if is_guided(where):
+            return KeptGuided(where)
+        cache = cache_of(self.config, folder)
+        packed = kept_clips(self.config, where, cache, "talkers", pack_talkers)
+        mixed = self._mixed(which, PackedTalkers(packed))
+        return kept_guided(mixed, packed.name, cache, self.config) if self.size.guided else mixed
+
+    def _mixed(self, which: str, apart: Apart) -> Remixed:
+        """Valid clips as they are, the others mixed anew."""
+        data, guided = self.config.data, self.size.guided
         if which == "valid":
-            return Remixed(apart, self.size.n_talkers)
-        return Remixed(apart, self.size.n_talkers, self.config.seed, self.config.data.times)
+            return Remixed(apart, self.size.n_talkers, all_mics=guided)
+        return Remixed(apart, self.size.n_talkers, self.config.seed, data.times, guided)
 
     def to(self, device: Any) -> Separate:
         self.stft = self.stft.to(device)
@@ -76,7 +84,7 @@ class Separate:
     def outputs(self, net: nn.Module, batch: dict[str, Tensor]) -> Outputs:
         X = self.stft(batch["mixture"])
         S = self.stft(batch["early"])
-        (masks, V), _ = net(X)
+        (masks, V), _ = net(X, shares=batch.get("shares"))
         masks = masks[:, : self.size.n_talkers]
         masks = objectives.in_order(masks, objectives.best_order(masks, X[:, 0], S))
         S_hat = masks * X[:, :1]

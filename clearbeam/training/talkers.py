@@ -46,9 +46,13 @@ class PackedTalkers:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.index = np.load(folder / "index.npy")
         self.lengths = self.index[:, 3]
         self.all = np.load(folder / "parts.npy", mmap_mode="r")
+
+    def __reduce__(self) -> tuple:  # another process opens the files again
+        return PackedTalkers, (self.folder,)
 
     def parts(self, index: int) -> np.ndarray:
         start, *shape = (int(v) for v in self.index[index])
@@ -121,29 +125,37 @@ class Remixed:
         n_talkers: images of a clip; further talkers are part of the rest.
         seed: of chance; None mixes each clip as it was recorded.
         times: how often each clip of the source is in this one, each time mixed anew.
+        all_mics: keep those that the network does not listen to, and mix with more of them.
     """
 
     def __init__(
-        self, source: Apart, n_talkers: int, seed: int | None = None, times: int = 1
+        self,
+        source: Apart,
+        n_talkers: int,
+        seed: int | None = None,
+        times: int = 1,
+        all_mics: bool = False,
     ) -> None:
-        self.source, self.n_talkers, self.seed = source, n_talkers, seed
+        self.source, self.n_talkers, self.seed, self.all_mics = source, n_talkers, seed, all_mics
         self.lengths = None if source.lengths is None else np.tile(source.lengths, times)
 
     def clip(self, index: int) -> Clip:
         lengths = self.source.lengths
         parts = self.source.parts(index if lengths is None else index % len(lengths))
         if self.seed is None:
-            parts = parts[:, chosen_mics(parts.shape[1])].astype(np.float32)
+            mics = range(parts.shape[1]) if self.all_mics else chosen_mics(parts.shape[1])
+            parts = parts[:, mics].astype(np.float32)
         else:
             rng = np.random.default_rng([_MIX, self.seed, index])
-            parts = mixed_anew(parts, rng)
+            parts = mixed_anew(parts, rng, parts.shape[1] if self.all_mics else 1 + N_PAIRS)
         return _clip(parts, self.n_talkers)
 
 
-def mixed_anew(parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Parts of another mixture in the same room, at some of the microphones."""
+def mixed_anew(parts: np.ndarray, rng: np.random.Generator, n_mics: int) -> np.ndarray:
+    """Parts of another mixture in the same room, at up to so many of the microphones, rather many
+    than few."""
     order = rng.permutation(parts.shape[1])
-    parts = parts[:, order[: rng.integers(1, 2 + N_PAIRS)]].astype(np.float32)
+    parts = parts[:, order[: rng.integers(1, 1 + n_mics, 2).max()]].astype(np.float32)
     n_talkers, n_samples = len(parts) - 1, parts.shape[-1]
     gains_db = rng.uniform(-1, 1, len(parts)) * np.append(np.full(n_talkers, _TALKER_DB), _NOISE_DB)
     parts *= np.float32(10 ** (gains_db / 20))[:, None, None]
