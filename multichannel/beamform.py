@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from multichannel import compiled_ops
 from multichannel.loading import RELATIVE_LOADING, load_diagonal
@@ -71,6 +72,9 @@ def mvdr_souden(
     Raises:
         ValueError: the covariances are not square, or there is no such reference mic.
     """
+    psds = psd_speech, psd_noise
+    if has_torch_function(psds):  # an export has another way
+        return handle_torch_function(mvdr_souden, psds, *psds, reference_mic, loading)
     if isinstance(reference_mic, int) and compiled_ops.solves(psd_speech, psd_noise, reference_mic):
         return compiled_ops.mvdr_souden(psd_speech, psd_noise, reference_mic, loading)
     _, reference, speech, noise = sanitise(reference_mic, psd_speech, psd_noise)
@@ -221,6 +225,8 @@ def _weighted_sum(weights: Tensor, X: Tensor) -> Tensor:
     one_clip = X.ndim == weights.ndim == 3 and weights.shape[-1] == 1
     if one_clip and compiled_ops.fits(X, weights):
         return compiled_ops.weighted_sum(weights[..., 0], X.unbind())
+    if X.shape[-1] == 1:
+        return (weights.movedim(0, -3) * X).sum(-3)
     Y = weights[0] * X[..., 0, :, :]
     for mic in range(1, len(weights)):
         Y.addcmul_(weights[mic], X[..., mic, :, :])

@@ -100,8 +100,10 @@ def finite_or_zero(X: Tensor) -> Tensor:
 def total_power(X: Tensor) -> Tensor:
     """Power of all mics together, ``(..., freqs, frames)`` of ``X (..., mics, freqs, frames)``.
 
-    Mic by mic, so that on a CPU nothing of the size of ``X`` is written.
+    Of many frames mic by mic, so that on a CPU nothing of the size of ``X`` is written.
     """
+    if X.shape[-1] == 1:
+        return (X.real.square() + X.imag.square()).sum(-3)
     first, *others = (torch.view_as_real(one.resolve_conj()) for one in X.unbind(-3))
     parts = first.square()
     for one in others:
@@ -130,14 +132,17 @@ def recursive_covariance(
         ValueError: ``X`` is not complex, shapes that do not fit, or forgetting outside 0 to 1.
     """
     _check(X, mask)
-    Z = finite_or_zero(X).transpose(-3, -2)
-    outer = Z.unsqueeze(-2) * Z.unsqueeze(-3).conj()
-    if mask is not None:
-        if mask.ndim == X.ndim:
-            outer = outer.unsqueeze(-5)
-        mask = mask[..., None, None, :]
+    X = finite_or_zero(X)
+    outer = X.unsqueeze(-3) * X.unsqueeze(-4).conj()  # (..., mics, mics, freqs, frames)
+    if mask is None:
+        mask = X.real.new_ones(1, X.shape[-1])
+    if mask.ndim == X.ndim:
+        outer = outer.unsqueeze(-5)
+    mask = mask.unsqueeze(-3).unsqueeze(-3)
+    if state is not None:
+        state = WeightedSum(*(one.movedim(-3, -1) for one in state))
     psd, state = recursive_average(outer, forgetting, mask, state)
-    return psd.movedim(-1, -3), state
+    return psd.movedim((-2, -1), (-4, -3)), WeightedSum(*(one.movedim(-1, -3) for one in state))
 
 
 def recursive_average(
@@ -242,6 +247,8 @@ def _sums_of_bins(X: Tensor, mask: Tensor) -> Tensor:
 
 def _leaky_sums(x: Tensor, forgetting: float, start: Tensor) -> Tensor:
     """``y_t = forgetting * y_(t-1) + x_t`` from ``y_(-1) = start`` as one triangular product."""
+    if x.shape[-1] == 1:
+        return x + forgetting * start.unsqueeze(-1)
     age = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device)
     decay = torch.triu(forgetting ** (age - age[:, None]).clamp(min=0)).to(x.dtype)
     return x @ decay + start.unsqueeze(-1) * (forgetting ** (age + 1)).to(x.dtype)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 # A mic 100 dB below the strongest one in its bin is dead: 16-bit recordings end above that.
-_DEAD = 1e-10
+DEAD = 1e-10
 # Two mics whose difference is 50 dB below them are one mic twice: close to the rounding of float32
 # statistics, and no two real mics agree so well where a beamformer can gain anything.
-_COPY = 1e-5
+COPY = 1e-5
 
 
 def usable_mics(psd: Tensor, reference_mic: int | Tensor = 0, keep_one_copy: bool = True) -> Tensor:
@@ -34,9 +34,9 @@ def usable_mics(psd: Tensor, reference_mic: int | Tensor = 0, keep_one_copy: boo
     usable = torch.isfinite(power)
     usable &= (torch.isfinite(psd) | ~_pairs(usable)).all(-1)
     power = torch.where(usable, power, 0)
-    usable &= power >= _DEAD * power.amax(-1, keepdim=True)
+    usable &= power >= DEAD * power.amax(-1, keepdim=True)
     both = power.unsqueeze(-1) + power.unsqueeze(-2)
-    same = _pairs(usable) & (both - 2 * psd.real < _COPY * both)
+    same = _pairs(usable) & (both - 2 * psd.real < COPY * both)
     reference = at_mic(usable, reference_mic)
     index = torch.arange(usable.shape[-1], device=psd.device)
     if keep_one_copy:

@@ -19,6 +19,7 @@ from multichannel.frontend import MaskNetwork, spread_mics
 from multichannel.gtcrn_layers import N_FREQS
 from multichannel.passes import live_passes
 
+_LARGEST = 1e15  # of an input: its power, summed over frames, is finite in float32
 Slot = tuple[str, Any, str]  # a name, and the object and attribute that remember
 
 
@@ -125,7 +126,7 @@ class LiveStep(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = iter(tensors)
         with SplitComplex():
-            inputs = _joined(self.part.inputs, given)
+            inputs = _joined(self.part.inputs, (x.clamp(-_LARGEST, _LARGEST) for x in given))
             for (_, owner, key), template in zip(self.part.slots, self.templates, strict=True):
                 setattr(owner, key, _filled(template, given))
             output = self.part.step(*inputs)
@@ -154,6 +155,8 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
             yield from _leaves(one, f"{name}.{key}")
     elif isinstance(value, Split):
         yield from zip(real_names(f"{name}*"), (value.real, value.imag), strict=True)
+    elif isinstance(value, Tensor) and value.dtype == torch.float32:
+        yield name, value
     elif value is not None:
         yield name, torch.as_tensor(value, dtype=torch.float32)
 

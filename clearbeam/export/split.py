@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 _AS_FLOAT32 = (torch.complex64, torch.complex128, torch.float64)
 # What does the same to both parts, whatever the arguments.
 _EACH_PART = frozenset(
-    "clone contiguous detach diagonal expand flatten flip movedim new_zeros reshape split squeeze "
-    "sum transpose unbind unflatten unsqueeze".split()
+    "clone contiguous detach diagonal expand flatten flip movedim new_zeros permute reshape split "
+    "squeeze sum transpose unbind unflatten unsqueeze".split()
 )
 
 
@@ -27,14 +27,23 @@ def _diagonal(x: Tensor, *, dim1: int, dim2: int) -> Tensor:
     return x.flatten(-2)[..., :: x.shape[-1] + 1]
 
 
-def _movedim(x: Tensor, source: int, destination: int) -> Tensor:
-    order = list(range(x.ndim))
-    order.insert(destination % x.ndim, order.pop(source))
-    return x.permute(order)
+def _movedim(x: Tensor, source: Any, destination: Any) -> Tensor:
+    moved = (source, destination) if isinstance(source, tuple) else ((source,), (destination,))
+    to = {d % x.ndim: s % x.ndim for s, d in zip(*moved, strict=True)}
+    others = iter(axis for axis in range(x.ndim) if axis not in to.values())
+    return x.permute([to[k] if k in to else next(others) for k in range(x.ndim)])
 
 
 def _split(x: Tensor, size: int, dim: int) -> Sequence[Tensor]:
     return [x] if size >= x.shape[dim] else torch.split(x, size, dim)
+
+
+def _getitem(x: Tensor, index: Any) -> Tensor:
+    """``x[..., i]`` of an axis of one is the same memory: no runtime need gather it."""
+    at = index[-1] if isinstance(index, tuple) and index[:1] == (Ellipsis,) else None
+    if len(index if at is not None else ()) == 2 and isinstance(at, int) and x.shape[-1] == 1:
+        return x.squeeze(-1)
+    return Tensor.__getitem__(x, index)
 
 
 # What runtimes lack, in words that they know. None changes a tensor in place: `a += b`, as Python
@@ -44,6 +53,7 @@ _IN_OTHER_WORDS: dict[Any, Callable[..., Any]] = {
     Tensor.addcmul_: torch.addcmul,
     Tensor.__iand__: torch.logical_and,
     vars(torch._C.TensorBase)["mT"].__get__: lambda x: x.transpose(-2, -1),
+    Tensor.__getitem__: _getitem,
     Tensor.diagonal: _diagonal,
     Tensor.movedim: _movedim,
     Tensor.split: _split,
@@ -170,6 +180,12 @@ class SplitComplex(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
+def _mvdr_souden(*args: Any) -> Split:
+    from clearbeam.export.mvdr import mvdr_souden  # which needs this module
+
+    return mvdr_souden(*args)
+
+
 def _is_one(arg: object, dtypes: tuple[torch.dtype, ...]) -> bool:
     return isinstance(arg, torch.dtype) and arg in dtypes
 
@@ -217,30 +233,6 @@ def _where(condition: Tensor, a: Any, b: Any) -> Split:
     return Split(torch.where(condition, *real), torch.where(condition, *imag))
 
 
-def _solve(a: Split, b: Split) -> Split:
-    return inverse_hermitian(a) @ b
-
-
-def inverse_hermitian(a: Split) -> Split:
-    """Inverse of positive definite ``a (..., n, n)``: Gauss-Jordan, one rank-one update a pivot.
-
-    The diagonal is scaled to 1 first, which bounds every pivot by 1 and keeps float32 precise.
-    With ``c`` and ``r`` the pivot's column and row and ``e`` its unit vector, the update
-    ``a - (c - e) (r + e) / pivot`` puts the inverse's share in place (Beaton's sweep operator, up
-    to signs).
-    """
-    n = a.shape[-1]
-    scale = a.real.diagonal(dim1=-2, dim2=-1).rsqrt()
-    scale = scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    a = a * scale
-    for k in range(n):
-        unit = torch.eye(n)[k]
-        column = a[..., k : k + 1] + (-unit.unsqueeze(-1))
-        row = (a[..., k : k + 1, :] + unit) / a.real[..., k : k + 1, k : k + 1]
-        a = a - column * row
-    return a * scale
-
-
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": _add,
     "mul": lambda a, b: _product(torch.mul, a, b),
@@ -251,5 +243,5 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": _where,
     "isfinite": lambda x: torch.isfinite(x.real) & torch.isfinite(x.imag),
     "zeros_like": lambda x: _each(torch.zeros_like, x),
-    "linalg_solve": _solve,
+    "mvdr_souden": _mvdr_souden,
 }
