@@ -7,16 +7,19 @@ import json
 import pytest
 import torch
 
+from multichannel.stft import STFT, STFTConfig
+from separation.coarse import N_CLASSES, coarse_shares
 from separation.features import N_PAIRS, chosen_mics, pair_maps
 from separation.network import SeparationConfig, SeparationNet
 from separation.weights import load_separation, save_separation
+from separation.wiener import LONG
 
 N_FREQS = 257
 
 
-def _net(causal: bool = False, seed: int = 0) -> SeparationNet:
+def _net(causal: bool = False, seed: int = 0, guided: bool = False) -> SeparationNet:
     torch.manual_seed(seed)
-    return SeparationNet(SeparationConfig(blocks=2, causal=causal)).eval()
+    return SeparationNet(SeparationConfig(blocks=2, causal=causal, guided=guided)).eval()
 
 
 def _spectra(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -62,6 +65,56 @@ def test_the_causal_network_does_not_look_ahead_and_the_other_does():
         (other, _), _ = net(later)
         change = (masks - other)[..., :12].abs().max()
         assert change < 1e-6 if causal else change > 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("leading", [(), (2,)])
+def test_masks_of_a_guided_network_share_a_bin_and_are_as_fine_as_its_classes(leading):
+    net, X = _net(guided=True), _spectra(*leading, 3, N_FREQS, 6)
+    shares = torch.rand(*leading, N_CLASSES, N_FREQS, 6).softmax(-3)
+    (masks, _), _ = net(X, shares=shares)
+    assert masks.shape == (*leading, 4, N_FREQS, 6)
+    assert (masks.sum(-3) - 1).abs().max() < 1e-5 and masks.min() >= 0
+    one_class = torch.zeros_like(shares)
+    one_class[..., 1, :, ::2], one_class[..., 2, :, 1::2] = 1, 1  # neighbours of a band differ
+    (masks, _), _ = net(X, shares=one_class)
+    (smooth, _), _ = net(X, shares=torch.full_like(shares, 1 / N_CLASSES))
+    jumps, smooth_jumps = (m[..., 200:, :].diff(dim=-1).abs().mean() for m in (masks, smooth))
+    assert jumps > 2 * smooth_jumps
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_shares_are_for_a_guided_network_and_no_other(guided):
+    X = _spectra(2, N_FREQS, 4)
+    wrong = None if guided else torch.rand(N_CLASSES, N_FREQS, 4)
+    with pytest.raises(ValueError, match="shares of shape"):
+        _net(guided=guided)(X, shares=wrong)
+    with pytest.raises(ValueError, match="found both"):
+        SeparationConfig(causal=True, guided=True)
+
+
+def test_coarse_shares_say_who_is_where_loudest_first():
+    generator = torch.Generator().manual_seed(0)
+    talkers = torch.randn(2, 16_000, generator=generator)
+    talkers[0, :8000], talkers[1, 8000:] = 0, 0  # one after the other
+    heard = [
+        torch.stack([g * s, s.roll(lag)])
+        for s, g, lag in zip(talkers, (1, 3), (3, -3), strict=True)
+    ]
+    x = sum(heard) + 1e-3 * torch.randn(2, 16_000, generator=generator)
+    shares = coarse_shares(x, STFT(), STFT(LONG))
+    assert shares.shape == (N_CLASSES, N_FREQS, STFTConfig().n_frames(16_000))
+    assert (shares.sum(0) - 1).abs().max() < 1e-5
+    power = (shares * STFT()(x)[0].abs().square()).sum((-1, -2))
+    assert (power.diff() <= 0).all()
+    first, second = shares[..., :26].mean((1, 2)), shares[..., 36:].mean((1, 2))
+    assert 0.5 * (first - second).abs().sum() > 0.6  # other classes in the other half
+    assert torch.equal(shares, coarse_shares(x, STFT(), STFT(LONG)))
+
+
+def test_coarse_shares_of_one_mic_are_equal():
+    shares = coarse_shares(torch.randn(1, 4000), STFT(), STFT(LONG))
+    assert (shares == 1 / N_CLASSES).all()
 
 
 def test_a_state_is_refused_where_there_is_none():

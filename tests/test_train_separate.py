@@ -13,6 +13,7 @@ pytest.importorskip("lightning")
 from training import SMALL, curve_of, lines_of
 
 from clearbeam.training.asteroid_adapter import asteroid_losses
+from clearbeam.training.guided import Guided, KeptGuided, create_guided, write_guided
 from clearbeam.training.talkers import PackedTalkers, Remixed, mixed_anew, pack_talkers
 from multichannel.data import records_of
 from separation.features import N_PAIRS
@@ -150,6 +151,20 @@ def test_clips_are_mixed_anew_and_repeatably(packed):
         assert all(np.array_equal(once[name], again[name]) for name in once)
         others = [clips.clip(index + n * k)["early"] for k in range(1, 4)]
         assert any(not np.allclose(once["early"], other) for other in others)
+
+
+def test_guided_clips_are_kept_as_they_are_made(packed, tmp_path):
+    guided = Guided(Remixed(packed, 3, seed=5, all_mics=True))
+    create_guided(tmp_path, guided.lengths, 3)
+    for index in range(len(guided.lengths)):
+        made = guided.clip(index)
+        write_guided(tmp_path, index, made)
+        kept = KeptGuided(tmp_path).clip(index)
+        n_mics = len(made["mixture"])
+        assert not kept["mixture"][n_mics:].any()
+        assert np.abs(kept["mixture"][:n_mics] - made["mixture"]).max() < 1e-3
+        assert np.abs(kept["early"] - made["early"]).max() < 1e-3
+        assert np.abs(kept["shares"] - made["shares"]).max() <= 0.5 / 255 + 1e-6
 
 
 def test_what_is_mixed_anew_is_the_sum_of_its_parts_in_one_room(packed):
