@@ -1,4 +1,5 @@
-"""When each of several streams talks: its level against its own floor and against the others'."""
+"""When each of several streams talks: its level against its own floor, and against what the others
+leave in it."""
 
 from __future__ import annotations
 
@@ -13,12 +14,16 @@ from separation.windows import Sound
 
 FRAME_S = 0.02
 _SMOOTHED_S = 0.1
-_ABOVE_FLOOR_DB = 8.0
+_ABOVE_FLOOR_DB, _FLOOR_PERCENT = 8.0, 20
 # Below how loud a stream is when it talks: where talking may begin, at most and at least.
-_BELOW_SPEECH_DB = (30.0, 14.0)
-_BELOW_OTHERS_DB = 15.0  # what is so far below another stream is what was left of it
+_BELOW_SPEECH_DB = (26.0, 14.0)
+# What others leave in a stream is so far below them, at least and at most; this much above it
+# somebody talks.
+_LEAK_DB, _ABOVE_LEAK_DB = (-25.0, -8.0), 4.0
+_NOTHING_DB = 60.0  # below speech is no sound at all
+_FEW = 50  # frames in which a talker is the loudest: fewer do not tell what he leaves
 _HYSTERESIS_DB = 6.0
-_SHORTEST_S, _LONGEST_PAUSE_S, _EDGE_S = 0.2, 0.5, 0.06
+_SHORTEST_S, _LONGEST_PAUSE_S, _EDGE_S = 0.2, 0.6, 0.2
 _SILENCE_DB = -90.0
 
 
@@ -58,11 +63,29 @@ def spoken(level_db: NDArray[np.floating]) -> list[list[tuple[float, float]]]:
     thresholds = np.array([_thresholds(one) for one in level])
     begin, stay = thresholds.T[..., None]
     if len(level) > 1:
-        rivals = np.stack([np.delete(level, k, axis=0).max(0) for k in range(len(level))])
-        begin = np.maximum(begin, rivals - _BELOW_OTHERS_DB)
-        stay = np.maximum(stay, rivals - _BELOW_OTHERS_DB - _HYSTERESIS_DB)
+        left = _left_db(level)
+        begin = np.maximum(begin, left + _ABOVE_LEAK_DB)
+        stay = np.maximum(stay, left + _ABOVE_LEAK_DB / 2)
     above = zip(level > stay, level > begin, strict=True)
     return [_stretches(on, sure) for on, sure in above]
+
+
+def _left_db(level_db: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the others leave in each stream ``(talkers, frames)``, at most.
+
+    While one is the loudest most others are silent, so the median of their levels below his is what
+    he leaves in their streams, where they have any sound at all.
+    """
+    left = np.full_like(level_db, -np.inf)
+    loudest = level_db.argmax(0)
+    for j, his in enumerate(level_db):
+        talks = (loudest == j) & (his > _thresholds(his)[0])
+        for k, other in enumerate(level_db):
+            if k != j:
+                below = (other - his)[talks & (other > his - _NOTHING_DB)]
+                leak = np.median(below) if len(below) >= _FEW else _LEAK_DB[1]
+                left[k] = np.maximum(left[k], his + np.clip(leak, *_LEAK_DB))
+    return left
 
 
 def _thresholds(level_db: NDArray[np.float64]) -> tuple[float, float]:
@@ -75,7 +98,7 @@ def _thresholds(level_db: NDArray[np.float64]) -> tuple[float, float]:
     speech = 10 * np.log10(power[np.searchsorted(power.cumsum(), power.sum() / 2)])
     if speech < _SILENCE_DB:
         return np.inf, np.inf
-    floor = np.percentile(level_db, 10)
+    floor = np.percentile(level_db[level_db > speech - _NOTHING_DB], _FLOOR_PERCENT)
     lowest, highest = (speech - below for below in _BELOW_SPEECH_DB)
     begin = float(np.clip(floor + _ABOVE_FLOOR_DB, lowest, highest))
     return begin, max(begin - _HYSTERESIS_DB, min(floor + _ABOVE_FLOOR_DB / 2, begin))

@@ -128,6 +128,6 @@ def likeness(a: Voices, b: Voices) -> NDArray[np.float64]:
 
 def _same_place(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> NDArray[np.float64]:
     """Cosine between coherences ``(talkers, freqs, mics)``; mic 0 is everybody's own phase."""
-    flat = [c[..., 1:].reshape(len(c), -1) for c in (a, b)]
+    flat = [c[..., 1:].reshape(len(c), c.shape[1] * (c.shape[2] - 1)) for c in (a, b)]
     unit = [c / np.maximum(np.linalg.norm(c, axis=-1, keepdims=True), _TINY) for c in flat]
     return np.asarray((unit[0] @ unit[1].conj().T).real, float)

@@ -207,3 +207,7 @@ def test_no_streams_are_no_talkers():
     tracker = Tracker()
     assert tracker.add(empty) == [] and tracker.add(empty._replace(start=HOP)) == []
     assert tracker.finish() == ([], None)
+    room = Room()
+    assert tracker.add(room.piece(2, [0])) == [0]
+    assert tracker.add(empty._replace(start=3 * HOP)) == []
+    assert tracker.add(room.piece(4, [1, 0])) == [1, 0]
