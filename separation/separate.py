@@ -29,7 +29,7 @@ from separation.coarse import coarse_shares
 from separation.count import MOST_TALKERS, CountRule, how_many
 from separation.kmeans import cluster, energetic
 from separation.live import LiveSeparator
-from separation.network import SeparationNet
+from separation.network import Separation, SeparationNet
 from separation.permutation import blind_posteriors
 from separation.postfilter import POST_INPUTS, cleaned, post_inputs
 from separation.weights import FOLDER, count_rule, find_separation, load_separation
@@ -209,11 +209,7 @@ class Separator(nn.Module):
 
     def _first_masks(self, x: Tensor, X: Tensor, n_talkers: int | None, mic: int) -> Tensor:
         """Masks of the network ``(talkers + 1, freqs, frames)`` for as many as talk."""
-        assert self.net is not None
-        shares = None
-        if self.net.config.guided:
-            shares = coarse_shares(x, self.stft, self.long, mic, self.config.seed)
-        (masks, V), _ = self.net(X, reference_mic=mic, shares=shares)
+        masks, V = self.heard(x, X, mic)
         talkers, noise = masks[:-1], masks[-1:]
         weight = energetic(X[mic])
         n_talkers = n_talkers or how_many(talkers, V, X[mic], weight, self.config.count)
@@ -224,6 +220,15 @@ class Separator(nn.Module):
         order = power.argsort(descending=True, stable=True)
         chosen, rest = talkers[order[:n_talkers]], talkers[order[n_talkers:]]
         return torch.cat([chosen, noise + rest.sum(0, keepdim=True)])
+
+    def heard(self, x: Tensor, X: Tensor, mic: int = 0) -> Separation:
+        """What the network says of each bin of a recording ``x (mics, samples)`` and its spectrum,
+        at a mic."""
+        assert self.net is not None
+        shares = None
+        if self.net.config.guided:
+            shares = coarse_shares(x, self.stft, self.long, mic, self.config.seed)
+        return self.net(X, reference_mic=mic, shares=shares)[0]
 
     def _blind(self, Z: Tensor, n_talkers: int) -> Tensor:
         """Posteriors of the spatial mixture model by itself, the most diffuse class as the noise.

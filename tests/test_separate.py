@@ -64,7 +64,7 @@ class Knowing(SeparationNet):
         super().__init__(SeparationConfig(width=2, outer=2, intra=1, inter=1, blocks=1))
         self.images, self.doubt, self.stft_of_truth = images, doubt, STFT()
 
-    def forward(self, X, state=None, reference_mic=0):
+    def forward(self, X, state=None, reference_mic=0, shares=None):
         S = self.stft_of_truth(self.images[:, reference_mic])
         masks = shares_of(torch.cat([S, (X[reference_mic] - S.sum(0))[None]]))
         masks = (1 - self.doubt) * masks + self.doubt / len(masks)

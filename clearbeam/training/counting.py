@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from multichannel.stft import STFT
 from separation.count import CountRule, levels_db
 from separation.kmeans import energetic
 from separation.network import SeparationNet
+from separation.separate import Separator
 
 _FOLDS = 5
 _RIDGE = 1e-3  # keeps the rule finite where all clips can be told apart
@@ -41,17 +41,17 @@ def heard_by(
     net: SeparationNet, records: Sequence[dict], seen: Callable[[int], object] = lambda done: None
 ) -> Heard:
     """What a network hears of the clips of a data set."""
-    found = []
+    separator, found = Separator(net).eval(), []
     for done, record in enumerate(records, 1):
         x, _ = soundfile.read(record["paths"]["mixture"], dtype="float32", always_2d=True)
-        found.append(_levels(net, torch.from_numpy(x.T.copy())))
+        found.append(_levels(separator, torch.from_numpy(x.T.copy())))
         seen(done)
     return Heard(np.stack(found), np.array([len(record["talkers"]) for record in records]))
 
 
-def _levels(net: SeparationNet, x: Tensor) -> NDArray[np.float64]:
-    X = STFT()(x)
-    (masks, V), _ = net(X)
+def _levels(separator: Separator, x: Tensor) -> NDArray[np.float64]:
+    X = separator.stft(x)
+    masks, V = separator.heard(x, X)
     return levels_db(masks[:-1], V, X[0], energetic(X[0])).double().numpy()
 
 
