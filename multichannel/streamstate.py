@@ -71,7 +71,8 @@ def _places(stream: Stream) -> dict[str, tuple[Any, str, Any]]:
 
 def _flatten(name: str, value: Any, into: State) -> None:
     if isinstance(value, Tensor) and value.is_complex():
-        into[f"{name}.pairs"] = torch.view_as_real(value.detach().resolve_conj()).clone()
+        pairs = torch.view_as_real(value.detach().resolve_conj())
+        into[f"{name}.pairs"] = pairs.clone().contiguous()
     elif isinstance(value, Tensor):
         into[name] = value.detach().clone().contiguous()
     elif isinstance(value, int):

@@ -236,15 +236,32 @@ def test_a_network_brings_every_chain_that_can_be_made_of_it(weights):
 def test_our_systems_ask_the_enhancer_for_what_their_names_say(clip, monkeypatch):
     calls = []
 
+    class Live:
+        """All but the last five samples come at once."""
+
+        def __init__(self, mic):
+            self.mic = mic
+
+        def step(self, x):
+            self.rest = x[self.mic, -5:]
+            return x[self.mic, :-5]
+
+        def flush(self):
+            return self.rest
+
     class Enhancer:
         @classmethod
         def from_pretrained(cls, name, device):
             calls.append((name, device))
             return cls()
 
-        def __call__(self, x, reference_mic, streaming):
-            calls.append((tuple(x.shape), reference_mic, streaming))
+        def __call__(self, x, reference_mic):
+            calls.append((tuple(x.shape), reference_mic))
             return x[reference_mic]
+
+        def stream(self, n_mics, reference_mic):
+            calls.append((n_mics, reference_mic, "live"))
+            return Live(reference_mic)
 
     monkeypatch.setitem(sys.modules, "multichannel.enhance", SimpleNamespace(Enhancer=Enhancer))
     at = replace(clip, reference_mic=2)
@@ -252,10 +269,10 @@ def test_our_systems_ask_the_enhancer_for_what_their_names_say(clip, monkeypatch
         assert torch.equal(make_system(name)(at.mixture, at), clip.mixture[2])
     whole, one = (6, N_SAMPLES), (1, N_SAMPLES)
     assert calls == [
-        *(("default", "cpu"), (whole, 2, False)),
-        *(("default", "cpu"), (whole, 2, True)),
-        *(("mono", "cpu"), (one, 0, False)),
-        *(("/my/model", "cpu"), (one, 0, False)),
+        *(("default", "cpu"), (whole, 2)),
+        *(("default", "cpu"), (6, 2, "live")),
+        *(("mono", "cpu"), (one, 0)),
+        *(("/my/model", "cpu"), (one, 0)),
     ]
 
 
