@@ -5,6 +5,7 @@
     clearbeam-live             the causal chain, from the past alone; it counts at the end
     clearbeam:MODEL, -told:... the same with the weights of that name or path
     cacgmm                     the spatial mixture model and the beams alone, without a network
+    fasnet:MODEL               asteroid's FaSNet-TAC, trained with the recipe `fasnet`
     auxiva, fastmnmf2          blind source separation by pyroomacoustics
     noisy, delay-and-sum, superdirective, oracle-mvdr, oracle-mvdr-1024, oracle-mvdr-2048,
     oracle-mask                what `systems` has by these names, once a talker, with his own truth
@@ -31,6 +32,7 @@ from clearbeam.beams import BEAMS, System
 from clearbeam.clips import Clip
 from clearbeam.systems import chosen_mics, heard_by
 from multichannel.stft import STFT
+from multichannel.weights import find_weights
 from separation.wiener import LONG, shares_of, wiener_images
 
 DEFAULT_SYSTEMS: tuple[str, ...] = (
@@ -59,13 +61,15 @@ def system_files(name: str) -> list[Path]:
     from separation.separate import model_files
 
     front, model = _parse(chosen_mics(name)[0])
+    if front == RIVAL:
+        return [find_weights(model), Path(model).with_suffix(".json")]
     return model_files(model) if front in OURS else []
 
 
 def _parse(name: str) -> tuple[str, str]:
     """A key of the tables below, and a model's name or path."""
     front, found, model = name.partition(":")
-    if front in OURS and bool(found) == bool(model):
+    if front in OURS and bool(found) == bool(model) and (model or front != RIVAL):
         return front, model or ("separate-causal" if front == LIVE else "separate")
     if name in SEPARATORS:
         return name, ""
@@ -133,6 +137,24 @@ class Live:
         return streams[loud_enough(streams.square().sum(-1).numpy())]
 
 
+class FaSNet:
+    """A FaSNet-TAC that the user trained, on as many microphones as it was trained with."""
+
+    def __init__(self, model: str) -> None:
+        from clearbeam.training.fasnet import load_fasnet
+
+        self.net = load_fasnet(Path(model))
+
+    def __call__(self, mixture: Tensor, clip: Clip) -> Tensor:
+        from clearbeam.training.fasnet import streams_of
+        from separation.features import chosen_mics as heard_mics
+
+        mics = heard_mics(len(mixture), clip.reference_mic)
+        streams = streams_of(self.net, mixture[None, mics])[0]
+        loudest = streams.square().sum(-1).argsort(descending=True, stable=True)
+        return streams[loudest[: len(clip.images)]]
+
+
 def cacgmm(mixture: Tensor, clip: Clip) -> Tensor:
     """Our separator without a network."""
     return Ours(None, told=True)(mixture, clip)
@@ -145,9 +167,10 @@ SEPARATORS: dict[str, System] = {
     "fastmnmf2": partial(blindly, blind.fastmnmf2),
     "cacgmm": cacgmm,
 }
-LIVE = "clearbeam-live"
+LIVE, RIVAL = "clearbeam-live", "fasnet"
 OURS: dict[str, Callable[[str], System]] = {
     "clearbeam": Ours,
     LIVE: Live,
     "clearbeam-told": partial(Ours, told=True),
+    RIVAL: FaSNet,
 }

@@ -100,10 +100,16 @@ def best_order(masks: Tensor, X: Tensor, S: Tensor) -> Tensor:
         S: spectra of the talkers ``(batch, talkers, freqs, frames)``.
     """
     with torch.no_grad():
-        common = torch.einsum("bift,bjft->bij", masks, (X.unsqueeze(1).conj() * S).real)
-        orders = torch.tensor(list(permutations(range(S.shape[1]))), device=S.device)
-        talkers = torch.arange(S.shape[1], device=S.device)
-        return orders[common[:, orders, talkers].sum(-1).argmax(-1)]
+        return order_of(torch.einsum("bift,bjft->bij", masks, (X.unsqueeze(1).conj() * S).real))
+
+
+def order_of(common: Tensor) -> Tensor:
+    """The order ``(batch, talkers)`` whose inner products of estimates and talkers ``(batch,
+    talkers, talkers)`` add up to the most; an argument of `in_order`."""
+    n_talkers = common.shape[-1]
+    orders = torch.tensor(list(permutations(range(n_talkers))), device=common.device)
+    talkers = torch.arange(n_talkers, device=common.device)
+    return orders[common[:, orders, talkers].sum(-1).argmax(-1)]
 
 
 def in_order(x: Tensor, order: Tensor) -> Tensor:

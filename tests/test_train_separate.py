@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from cli import refused, run
 
@@ -12,7 +13,10 @@ pytest.importorskip("lightning")
 
 from training import SMALL, curve_of, lines_of
 
+from clearbeam.clips import Clip
+from clearbeam.separators import check_system, make_system
 from clearbeam.training.asteroid_adapter import asteroid_losses
+from clearbeam.training.fasnet import load_fasnet, streams_of
 from clearbeam.training.guided import Guided, KeptGuided, create_guided, write_guided
 from clearbeam.training.talkers import PackedTalkers, Remixed, mixed_anew, pack_talkers
 from multichannel.data import records_of
@@ -57,6 +61,33 @@ def test_a_separation_network_trains_and_is_kept(data, tmp_path, recipe):
         assert np.isfinite(scores[f"valid_{name}"]), name
     net = load_separation(out / "last.safetensors")
     assert net.config.causal == (recipe == "separate-causal") and net.config.width == 8
+
+
+FASNET = ("feature_dim=4", "hidden_dim=4", "tac_hidden_dim=4", "n_layers=1", "window_ms=16")
+
+
+def test_the_rival_trains_on_the_same_clips_and_separates(data, tmp_path):
+    words = [*SMALL, *(f"network.{word}" for word in FASNET), "steps=1", "data.seconds=0.25"]
+    sets = (f"data.train={data}", f"data.valid={data}", f"data.cache={data.parent / 'cache'}")
+    result = run("train", "fasnet", *sets, *words, "compiled_layers=false", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert np.isfinite(lines_of(tmp_path)[-1]["valid_snr"])
+    net = load_fasnet(tmp_path / "last.safetensors")
+    x = torch.randn(1, 3, 4000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        streams = streams_of(net, x)
+        assert streams.shape == (1, 3, 4000) and torch.isfinite(streams).all()
+        more = torch.cat([x, torch.zeros(1, 1, 4000)], 1)  # a mic that another clip has
+        assert torch.allclose(streams_of(net, more), streams, atol=1e-5)
+    clip = Clip("clip", x[0], x[0, :2, None])
+    with torch.no_grad():
+        scored = make_system(f"fasnet:{tmp_path / 'last.safetensors'}")(clip.mixture, clip)
+    assert scored.shape == (2, 4000)
+    for name in ("fasnet", "fasnet:no.safetensors"):
+        with pytest.raises(ValueError, match=r"expected a (system|model)"):
+            check_system(name)
+    with pytest.raises(ValueError, match="expected the config of a FaSNet"):
+        load_fasnet(tmp_path / "no.safetensors")
 
 
 def test_a_run_goes_on_as_if_it_had_not_stopped(data, tmp_path):

@@ -1,4 +1,5 @@
-"""The only module that touches asteroid: its SI-SDR, PMSQE and permutation-invariant losses.
+"""The only module that touches asteroid: its SI-SDR, PMSQE and permutation-invariant losses, and
+its FaSNet-TAC.
 
 asteroid is there for training alone. Importing it needs a hand: it imports torch_stoi, which
 imports torchaudio, which does not load beside every build of torch. A stand-in takes the place of
@@ -11,6 +12,7 @@ import sys
 import types
 import warnings
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -21,7 +23,17 @@ _INAUDIBLE = 1e-10  # added to power: no bin is silent, and clips that are get a
 
 
 def asteroid_losses() -> ModuleType:
-    """`asteroid.losses`.
+    """`asteroid.losses`; raises as `asteroid_part`."""
+    return asteroid_part("losses")
+
+
+def fasnet_tac(n_talkers: int, **size: int) -> nn.Module:
+    """A FaSNet-TAC: ``(batch, mics, samples)``, numbers of mics -> streams of talkers."""
+    return asteroid_part("models").FasNetTAC(n_talkers, **size)
+
+
+def asteroid_part(name: str) -> ModuleType:
+    """`asteroid.losses` or `asteroid.models`.
 
     Raises ImportError, in one line, where asteroid cannot be used.
     """
@@ -32,13 +44,12 @@ def asteroid_losses() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from asteroid import losses
+            return import_module(f"asteroid.{name}")
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ImportError(
-            f"expected asteroid for this loss (pip install 'clearbeam[train]'), found: {reason}"
+            f"expected asteroid for this (pip install 'clearbeam[train]'), found: {reason}"
         ) from None
-    return losses
 
 
 def negative_si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:

@@ -33,10 +33,12 @@ _PRODUCTS = objectives.Products._fields
 class Separate:
     """Trains a `SeparationNet`, causal or not as its config says."""
 
+    kind: type[Any] = SeparationConfig  # the config of the network
+
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.stft = STFT()
-        self.size = build(SeparationConfig, config.network, "network")
+        self.size = build(self.kind, config.network, "network")
         for name, value in (("teacher", config.teacher), ("prune", config.prune)):
             if value is not None:
                 raise ValueError(f"expected no {name} for the task {config.task}, found {value}")

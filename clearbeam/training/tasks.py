@@ -22,6 +22,7 @@ TASKS = {
     "enhance": "clearbeam.training.enhancement:Enhance",
     "refine": "clearbeam.training.enhancement:Refine",
     "separate": "clearbeam.training.separation:Separate",
+    "fasnet": "clearbeam.training.fasnet:FaSNet",
     "separate-post": "clearbeam.training.post:PostFilter",
 }
 
