@@ -9,7 +9,6 @@ One mic alone goes through the mask network only.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,33 +16,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from multichannel.frontend import (
-    BEAM_INPUTS,
-    REFINE_INPUTS,
-    FrontEndConfig,
-    MaskNetwork,
-    spread_mics,
-)
+from multichannel.frontend import BEAM_INPUTS, REFINE_INPUTS, FrontEndConfig
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.look import Look
-from multichannel.lookahead import Listener
-from multichannel.offline import ready_net
-from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
-from multichannel.stft import STFT, STFTConfig, STFTStream
+from multichannel.stft import STFT, STFTConfig
+from multichannel.stream import Stream
 from multichannel.weights import find_weights, latency_of, load_gtcrn, pick_device, shipped
 
 if TYPE_CHECKING:
     from multichannel.live import LiveStream
 
 SAMPLE_RATE = 16000
-MAX_MICS = 16
 SHORTEST_MS, LONGEST_MS = 18, 32  # latency: a hop of 16 ms and a little to fade over, to a window
 _BLOCK_SAMPLES = 15 * SAMPLE_RATE  # fed at once: bounds the memory of long clips
-_FRAMES_AT_ONCE = 64  # of recursive covariances: bounds the memory
-
-
-class MicWarning(UserWarning):
-    """A microphone was left out."""
 
 
 class Enhancer(nn.Module):
@@ -221,124 +206,6 @@ class Enhancer(nn.Module):
             yield stream.step(x)
         if stream is not None:
             yield stream.flush()
-
-
-class Stream:
-    """One recording on its way through an enhancer: samples in, the samples now ready out.
-
-    Args:
-        enhancer: the networks.
-        n_mics: of the recording.
-        reference_mic, look: as `Enhancer.forward`.
-        causal: recursive statistics instead of those of the block and its neighbours.
-        backend: of the networks, as `ready_net`.
-
-    Raises:
-        ValueError: too many mics, no such reference mic, and as `ready_net`.
-    """
-
-    def __init__(
-        self,
-        enhancer: Enhancer,
-        n_mics: int,
-        reference_mic: int | None = None,
-        causal: bool = False,
-        look: Look | None = None,
-        backend: str = "auto",
-    ) -> None:
-        if not 1 <= n_mics <= MAX_MICS:
-            raise ValueError(f"expected 1 to {MAX_MICS} mics, found {n_mics}")
-        if reference_mic is not None and not 0 <= reference_mic < n_mics:
-            found = f"expected reference_mic from 0 to {n_mics - 1}, found {reference_mic}"
-            raise ValueError(found)
-        self.enhancer, self.n_mics, self.look = enhancer, n_mics, look
-        self.n_in = self.n_out = 0
-        self.left_out: set[int] = set()
-        stft, config = enhancer.stft, enhancer.config
-        self.input, self.output = STFTStream(stft), STFTStream(stft)
-        single = n_mics == 1 or enhancer.single
-        mics = spread_mics(n_mics, config.mask_mics)
-        self.nets = [] if single else enhancer.cleaners(look, causal)
-        mono, *nets = [ready_net(net, backend) for net in (enhancer.mono, *self.nets)]
-        self.network = MaskNetwork(mono, torch.tensor([reference_mic or 0]) if single else mics)
-        self.live: list[LivePass] = []
-        self.offline: list[OfflinePass] = []
-        # live, all but the networks computes in float64: a beam of mics that nearly agree is a
-        # small difference of large numbers
-        self.dtype = torch.float64 if causal else torch.float32
-        if causal:
-            self.live = live_passes(nets, stft, config, mics, reference_mic, look)
-        else:
-            self.listener = Listener(stft, config)
-            self.offline = offline_passes(nets, self.listener, config, mics, reference_mic, look)
-
-    @torch.no_grad()
-    def step(self, x: Tensor) -> Tensor:
-        """Take ``x (mics, samples)``, return the enhanced samples that are ready."""
-        if x.ndim != 2 or x.shape[0] != self.n_mics:
-            raise ValueError(
-                f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
-            )
-        self.n_in += x.shape[-1]
-        y = self._enhance(self._usable(x))
-        self.n_out += y.shape[-1]
-        return y
-
-    @torch.no_grad()
-    def flush(self) -> Tensor:
-        """The samples still to come when the recording ends; the stream is used up."""
-        # Silence pushes the last samples through every window on the way.
-        n_windows = 2 * self.enhancer.stft.config.n_fft + self.enhancer.config.beam_n_fft
-        n_silence = (1 + len(self.offline)) * n_windows
-        tail = [self._enhance(self._device_tensor(torch.zeros(self.n_mics, n_silence)))]
-        if self.offline:
-            s = tail[0].new_zeros(self.network.mics.numel(), 0)
-            last = self.listener.flush(s.new_zeros(self.n_mics, 1, 0))
-            for one in self.offline:
-                s = one.flush(last, s)
-            tail.append(s[0])
-        return torch.cat(tail)[: self.n_in - self.n_out]
-
-    def _usable(self, x: Tensor) -> Tensor:
-        """Zeros for the mics that hold NaN or infinity; each is reported once."""
-        x = self._device_tensor(x)
-        broken = ~torch.isfinite(x).all(-1)
-        if not broken.any():
-            return x
-        if broken.all():
-            raise ValueError(
-                "expected a mic with finite samples, found NaN or infinity in every mic"
-            )
-        for mic in broken.nonzero().flatten().tolist():
-            if mic not in self.left_out:
-                warnings.warn(
-                    f"mic {mic} holds NaN or infinity; left out", MicWarning, stacklevel=3
-                )
-                self.left_out.add(mic)
-        return torch.where(broken[:, None], torch.zeros_like(x), x)
-
-    def _device_tensor(self, x: Tensor) -> Tensor:
-        return x.to(self.enhancer.mono.erb.erb_fc.weight)
-
-    def _enhance(self, x: Tensor) -> Tensor:
-        """The samples ``(n,)`` that ``x`` completes."""
-        X = self.input.analyse(x.to(self.dtype))
-        frames = X.split(_FRAMES_AT_ONCE, -1)
-        s = torch.cat([self.output.synthesise(self._estimate(one)) for one in frames], -1)
-        if self.offline:
-            heard = self.listener.step(x, X)
-            for one in self.offline:
-                s = one.step(heard, s)
-        return s[0].to(x.dtype)
-
-    def _estimate(self, X: Tensor) -> Tensor:
-        """What the mask network makes of frames ``X``, and live the passes after it."""
-        if not X.shape[-1]:
-            return X[: 1 if self.live else self.network.mics.numel()]
-        S = self.network.step(X)
-        for one in self.live:
-            S = one.step(X, S)
-        return S
 
 
 def stft_of_latency(latency_ms: float | None) -> STFTConfig:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from multichannel.compiled import CompiledGTCRN, can_compile, library, pointer
 from multichannel.stft import STFT, STFTConfig
+from multichannel.stream import MicWarning, Stream
 from multichannel.streamstate import load_stream, save_stream
 
 if TYPE_CHECKING:
-    from multichannel.enhance import Enhancer, Stream
+    from multichannel.enhance import Enhancer
     from multichannel.look import Look
 
 BACKENDS = ("auto", "torch", "native")
@@ -86,8 +87,6 @@ class LiveStream:
 
     def reset(self) -> None:
         """Forget all that was heard."""
-        from multichannel.enhance import Stream
-
         self.n_in = self.n_out = 0
         self._left_out: set[int] = set()
         enhancer, mic, look = self.enhancer, self._reference_mic, self._look
@@ -112,8 +111,6 @@ class LiveStream:
         y = self._engine.step(x)
         self.n_out += y.shape[-1]
         for mic in sorted(self._engine.broken - self._left_out):
-            from multichannel.enhance import MicWarning
-
             self._left_out.add(mic)
             warnings.warn(
                 f"mic {mic} holds NaN or infinity, taken for silence", MicWarning, stacklevel=2

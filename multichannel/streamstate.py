@@ -18,7 +18,7 @@ from multichannel.spatial import CovarianceState
 from multichannel.stft import ISTFTState, STFTState
 
 if TYPE_CHECKING:
-    from multichannel.enhance import Stream
+    from multichannel.stream import Stream
 
 State = dict[str, Tensor]
 

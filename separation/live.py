@@ -13,9 +13,9 @@ import warnings
 import torch
 from torch import Tensor
 
-from multichannel.enhance import MAX_MICS, MicWarning
 from multichannel.spatial import CovarianceState, covariance_sums
 from multichannel.stft import STFT, STFTConfig, STFTStream
+from multichannel.stream import MAX_MICS, MicWarning
 from separation.beams import BEAMS
 from separation.network import SeparationNet, SeparationState
 from separation.wiener import shares_of

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from multichannel.enhance import MAX_MICS, SAMPLE_RATE, MicWarning
+from multichannel.enhance import SAMPLE_RATE
 from multichannel.frontend import living_mic
 from multichannel.gtcrn import GTCRN
 from multichannel.spatial import covariance_sums
 from multichannel.stft import STFT
+from multichannel.stream import MAX_MICS, MicWarning
 from multichannel.weights import load_gtcrn, pick_device
 from separation.beams import BEAMS
 from separation.cacgmm import spatial_posteriors

@@ -11,9 +11,9 @@ import torch
 from clearbeam.metrics import sdr, si_sdr
 from multichannel import Enhancer, FrontEndConfig, MicWarning
 from multichannel.aim import PresenceAim
-from multichannel.enhance import Stream
 from multichannel.frontend import RecursiveBeam, array_gain, presence_of
 from multichannel.stft import STFT
+from multichannel.stream import Stream
 from simulate import SceneConfig, render, sample_scene
 
 

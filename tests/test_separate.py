@@ -13,9 +13,9 @@ import torch
 from scenes import SAMPLE_RATE, arriving, circle
 
 from clearbeam.metrics import si_sdr
-from multichannel.enhance import MicWarning
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.stft import STFT
+from multichannel.stream import MicWarning
 from separation.network import Separation, SeparationConfig, SeparationNet
 from separation.postfilter import POST_INPUTS, post_inputs
 from separation.separate import Separator, model_files

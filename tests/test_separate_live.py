@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from multichannel.enhance import MicWarning
+from multichannel.stream import MicWarning
 from multichannel.stft import STFT
 from separation import SeparationConfig, SeparationNet, Separator, SeparatorConfig
 from separation.live import BLOCK_FRAMES, LiveSeparator

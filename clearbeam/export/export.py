@@ -20,7 +20,7 @@ from clearbeam.export.onnx_file import OnnxStep, export_onnx, operators
 from clearbeam.export.torchscript import TorchScriptStep, write_torchscript
 from clearbeam.files import replacing
 from multichannel import Enhancer
-from multichannel.enhance import MAX_MICS
+from multichannel.stream import MAX_MICS
 
 FORMATS = ("onnx", "torchscript", "int8", "int8-weights")
 INT8 = FORMATS[2:]
