@@ -34,6 +34,10 @@ def coarse_shares(
         return torch.full_like(stft(x).real, 1 / N_CLASSES).repeat(N_CLASSES, 1, 1)
     Z = long(x)
     parts = blind_posteriors(Z, N_CLASSES, seed) * Z[reference_mic]
-    S = stft(long.inverse(parts, x.shape[-1]))
-    loudest = S.abs().square().sum((-1, -2)).argsort(descending=True, stable=True)
-    return shares_of(S[loudest])
+    return loudest_shares(stft(long.inverse(parts, x.shape[-1])))
+
+
+def loudest_shares(S: Tensor) -> Tensor:
+    """Shares of the classes of ``S (classes, freqs, frames)``, the loudest class first."""
+    order = S.abs().square().sum((-1, -2)).argsort(descending=True, stable=True)
+    return shares_of(S[order])

@@ -1,7 +1,9 @@
 """The separator: what the mics of any array hear in, one clean stream per talker out.
 
-waveforms -> STFT -> network: masks of talkers and noise, embeddings -> how many talk
-          -> long STFT -> spatial mixture model -> Wiener filter, twice -> post-filter -> streams
+waveforms -> long STFT -> spatial mixture model: a few classes
+          -> STFT -> network, shown those: masks of talkers and noise, embeddings -> how many talk
+          -> long STFT -> spatial mixture model from the masks -> Wiener filter, twice
+          -> once more from the network on, shown what came out -> post-filter -> streams
 
 Without a network the spatial mixture model finds the talkers by itself, and has to be told how many
 there are. A meeting of hours goes through in windows.
@@ -26,7 +28,7 @@ from multichannel.stream import MAX_MICS, MicWarning
 from multichannel.weights import load_gtcrn, pick_device
 from separation.beams import BEAMS
 from separation.cacgmm import spatial_posteriors
-from separation.coarse import coarse_shares
+from separation.coarse import coarse_shares, loudest_shares
 from separation.count import MOST_TALKERS, CountRule, how_many
 from separation.kmeans import cluster, energetic
 from separation.live import LiveSeparator
@@ -44,6 +46,7 @@ class SeparatorConfig:
     """How masks become streams.
 
     Args:
+        n_passes: of a guided network; each but the first is shown what was made of the one before.
         n_em: iterations of the spatial mixture model.
         strength: exponent of what the mics say against the network's masks, 1 for even.
         beam: of each talker: ``wiener``, ``mvdr`` or ``lcmv``, see `separation.beams`.
@@ -52,9 +55,10 @@ class SeparatorConfig:
         count: when there is a talker more; None is the rule beside the weights.
 
     Raises:
-        ValueError: there is no such beam, or none at all.
+        ValueError: there is no such beam, or no pass or beam at all.
     """
 
+    n_passes: int = 2
     n_em: int = 5
     strength: float = 1.0
     beam: str = "wiener"
@@ -65,8 +69,9 @@ class SeparatorConfig:
     def __post_init__(self) -> None:
         if self.beam not in BEAMS:
             raise ValueError(f"expected a beam of {', '.join(BEAMS)}, found {self.beam!r}")
-        if self.n_beams < 1:
-            raise ValueError(f"expected at least one beam, found {self.n_beams}")
+        for name in ("n_passes", "n_beams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} of at least 1, found {getattr(self, name)}")
 
 
 class Separated(NamedTuple):
@@ -173,13 +178,9 @@ class Separator(nn.Module):
         if self.net is None:
             masks = self._blind(Z, n_talkers or 1)
         else:
-            masks = self._guided(x, Z, n_talkers, mic)
-        for _ in range(self.config.n_beams):
-            images = BEAMS[self.config.beam](Z, masks, mic, None)
-            images = self.long.inverse(images, x.shape[-1])
-            # by way of the samples: there neighbouring frames have to agree
-            masks = shares_of(self.long(images))
-        streams = images[:-1]
+            masks = self._posteriors(x, Z, self._chosen_masks(x, n_talkers, mic), mic)
+        images = self._images(x, Z, masks, mic)
+        streams, masks = images[:-1], shares_of(self.long(images))
         if self.post is not None:
             seen = post_inputs(x, streams, self.stft, self.long, mic)
             streams = cleaned(self.post, seen, self.stft, x.shape[-1])
@@ -198,18 +199,28 @@ class Separator(nn.Module):
         if n_talkers is not None and not 1 <= n_talkers <= MOST_TALKERS:
             raise ValueError(f"expected 1 to {MOST_TALKERS} talkers, found {n_talkers}")
 
-    def _guided(self, x: Tensor, Z: Tensor, n_talkers: int | None, mic: int) -> Tensor:
-        """Posteriors from the masks of the network, taken to the long window by their sounds."""
-        X = self.stft(x)
-        S = self._first_masks(x, X, n_talkers, mic) * X[mic]
+    def _images(self, x: Tensor, Z: Tensor, masks: Tensor, mic: int) -> Tensor:
+        """Waveforms of the classes of masks ``(classes, freqs, frames)`` of the long STFT."""
+        n_samples = x.shape[-1]
+        beam = BEAMS[self.config.beam]
+        images = self.long.inverse(beam(Z, masks, mic, None), n_samples)
+        for _ in range(self.config.n_beams - 1):
+            # by way of the samples: there neighbouring frames have to agree
+            masks = shares_of(self.long(images))
+            images = self.long.inverse(beam(Z, masks, mic, None), n_samples)
+        return images
+
+    def _posteriors(self, x: Tensor, Z: Tensor, masks: Tensor, mic: int) -> Tensor:
+        """Of the spatial mixture model, from masks of the network's STFT by way of their sounds."""
+        S = masks * self.stft(x[mic])
         masks = shares_of(self.long(self.stft.inverse(S, x.shape[-1])))
         if len(Z) < 2:
             return masks
-        config = self.config
-        return spatial_posteriors(Z, masks, config.n_em, "masks", config.strength)
+        return spatial_posteriors(Z, masks, self.config.n_em, "masks", self.config.strength)
 
-    def _first_masks(self, x: Tensor, X: Tensor, n_talkers: int | None, mic: int) -> Tensor:
+    def _chosen_masks(self, x: Tensor, n_talkers: int | None, mic: int) -> Tensor:
         """Masks of the network ``(talkers + 1, freqs, frames)`` for as many as talk."""
+        X = self.stft(x)
         masks, V = self.heard(x, X, mic)
         talkers, noise = masks[:-1], masks[-1:]
         weight = energetic(X[mic])
@@ -226,10 +237,16 @@ class Separator(nn.Module):
         """What the network says of each bin of a recording ``x (mics, samples)`` and its spectrum,
         at a mic."""
         assert self.net is not None
-        shares = None
-        if self.net.config.guided:
-            shares = coarse_shares(x, self.stft, self.long, mic, self.config.seed)
-        return self.net(X, reference_mic=mic, shares=shares)[0]
+        if not self.net.config.guided:
+            return self.net(X, reference_mic=mic)[0]
+        shares = coarse_shares(x, self.stft, self.long, mic, self.config.seed)
+        found = self.net(X, reference_mic=mic, shares=shares)[0]
+        for _ in range(self.config.n_passes - 1 if len(x) > 1 else 0):
+            Z = self.long(x)
+            images = self._images(x, Z, self._posteriors(x, Z, found.masks, mic), mic)
+            shares = loudest_shares(self.stft(images))
+            found = self.net(X, reference_mic=mic, shares=shares)[0]
+        return found
 
     def _blind(self, Z: Tensor, n_talkers: int) -> Tensor:
         """Posteriors of the spatial mixture model by itself, the most diffuse class as the noise.

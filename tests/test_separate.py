@@ -18,7 +18,7 @@ from multichannel.stft import STFT
 from multichannel.stream import MicWarning
 from separation.network import Separation, SeparationConfig, SeparationNet
 from separation.postfilter import POST_INPUTS, post_inputs
-from separation.separate import Separator, model_files
+from separation.separate import Separator, SeparatorConfig, model_files
 from separation.weights import save_separation
 from separation.wiener import LONG, shares_of
 
@@ -244,3 +244,26 @@ def test_a_post_filter_cleans_each_stream(pair):
     assert streams.shape == (2, N_SAMPLES) and torch.isfinite(streams).all()
     with pytest.raises(ValueError, match=r"expected a network with \(4, 1, 2\) spectra"):
         Separator(Knowing(pair), GTCRN())
+
+
+class Listening(SeparationNet):
+    """A guided network that keeps the shares it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__(SeparationConfig(blocks=1, width=8, guided=True))
+        self.shown: list[torch.Tensor] = []
+
+    def forward(self, X, state=None, reference_mic=0, shares=None):
+        self.shown.append(shares)
+        return super().forward(X, state, reference_mic, shares)
+
+
+@pytest.mark.parametrize("n_passes", [1, 2, 3])
+def test_each_pass_is_shown_what_became_of_the_one_before(pair, n_passes):
+    net = Listening().eval()
+    Separator(net, config=SeparatorConfig(n_passes=n_passes))(mixed(pair), 2)
+    assert len(net.shown) == n_passes
+    for before, after in zip(net.shown, net.shown[1:], strict=False):
+        assert (before - after).abs().max() > 0.1
+    with pytest.raises(ValueError, match="n_passes of at least 1"):
+        SeparatorConfig(n_passes=0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from multichannel.stream import MicWarning
 from multichannel.stft import STFT
+from multichannel.stream import MicWarning
 from separation import SeparationConfig, SeparationNet, Separator, SeparatorConfig
 from separation.live import BLOCK_FRAMES, LiveSeparator
 from separation.network import Separation
@@ -128,5 +128,5 @@ def test_another_number_of_mics_is_refused():
         Separator(network()).stream(N_MICS).step(torch.zeros(2, 10))
     with pytest.raises(ValueError, match="expected a beam of wiener, mvdr, lcmv, found 'other'"):
         SeparatorConfig(beam="other")
-    with pytest.raises(ValueError, match="expected at least one beam, found 0"):
+    with pytest.raises(ValueError, match="expected n_beams of at least 1, found 0"):
         SeparatorConfig(n_beams=0)
