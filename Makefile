@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/clearbeam demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
