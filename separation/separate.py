@@ -50,7 +50,7 @@ class SeparatorConfig:
         n_em: iterations of the spatial mixture model.
         strength: exponent of what the mics say against the network's masks, 1 for even.
         beam: of each talker: ``wiener``, ``mvdr`` or ``lcmv``, see `separation.beams`.
-        n_beams: one after the other, each but the first with the masks of the one before.
+        n_beams: of the last pass, each but the first with the masks of the one before.
         seed: of clusters and blind beginnings.
         count: when there is a talker more; None is the rule beside the weights.
 
@@ -59,7 +59,7 @@ class SeparatorConfig:
     """
 
     n_passes: int = 2
-    n_em: int = 5
+    n_em: int = 3
     strength: float = 1.0
     beam: str = "wiener"
     n_beams: int = 2
@@ -179,7 +179,7 @@ class Separator(nn.Module):
             masks = self._blind(Z, n_talkers or 1)
         else:
             masks = self._posteriors(x, Z, self._chosen_masks(x, n_talkers, mic), mic)
-        images = self._images(x, Z, masks, mic)
+        images = self._images(x, Z, masks, mic, self.config.n_beams)
         streams, masks = images[:-1], shares_of(self.long(images))
         if self.post is not None:
             seen = post_inputs(x, streams, self.stft, self.long, mic)
@@ -199,12 +199,12 @@ class Separator(nn.Module):
         if n_talkers is not None and not 1 <= n_talkers <= MOST_TALKERS:
             raise ValueError(f"expected 1 to {MOST_TALKERS} talkers, found {n_talkers}")
 
-    def _images(self, x: Tensor, Z: Tensor, masks: Tensor, mic: int) -> Tensor:
+    def _images(self, x: Tensor, Z: Tensor, masks: Tensor, mic: int, n_beams: int = 1) -> Tensor:
         """Waveforms of the classes of masks ``(classes, freqs, frames)`` of the long STFT."""
         n_samples = x.shape[-1]
         beam = BEAMS[self.config.beam]
         images = self.long.inverse(beam(Z, masks, mic, None), n_samples)
-        for _ in range(self.config.n_beams - 1):
+        for _ in range(n_beams - 1):
             # by way of the samples: there neighbouring frames have to agree
             masks = shares_of(self.long(images))
             images = self.long.inverse(beam(Z, masks, mic, None), n_samples)
