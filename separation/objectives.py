@@ -15,7 +15,8 @@ from torch import Tensor
 _EPS = 1e-12
 _RIDGE = 1e-3  # of the mean energy of an embedding's dimensions: V^T V may be singular
 _LEAST = 1e-3  # an error 30 dB below the talker is as good as none
-_LEAST_MISSING = 1e-2  # as is a missing talker 20 dB below the mixture
+# As is a missing talker 10 dB below the mixture; were it 20, silence would pay more than a third.
+_LEAST_MISSING = 1e-1
 
 
 class Products(NamedTuple):
@@ -122,7 +123,7 @@ def snr_loss(S_hat: Tensor, S: Tensor, X: Tensor) -> Tensor:
 
     Both are thresholded as by Wisdom et al., "What's all the fuss about free universal sound
     separation data?", ICASSP 2021, eqs. 2-3, so a perfect estimate gives -3, silence for a missing
-    talker -2, and gradients stay finite.
+    talker -1, and gradients stay finite.
 
     Args:
         S_hat, S: spectra of estimates and talkers ``(batch, talkers, freqs, frames)``, in order.
