@@ -248,7 +248,7 @@ def _sums_of_bins(X: Tensor, mask: Tensor) -> Tensor:
 def _leaky_sums(x: Tensor, forgetting: float, start: Tensor) -> Tensor:
     """``y_t = forgetting * y_(t-1) + x_t`` from ``y_(-1) = start`` as one triangular product."""
     if x.shape[-1] == 1:
-        return x + forgetting * start.unsqueeze(-1)
+        return x + (forgetting * start).unsqueeze(-1)
     age = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device)
     decay = torch.triu(forgetting ** (age - age[:, None]).clamp(min=0)).to(x.dtype)
     return x @ decay + start.unsqueeze(-1) * (forgetting ** (age + 1)).to(x.dtype)

@@ -2,8 +2,9 @@
 
 With the mics last, as PyTorch wants its matrices, an operator works on six numbers at a time, and
 the small matrices of 257 bins take a runtime longer than all networks. Here it works on rows of
-bins. The steps are those of multichannel/usable.py, loading.py and beamform.py; covariances are
-finite, which `LiveStep` sees to.
+bins, freqs last, since ONNX Runtime is slow where the last axis is a single frame. The steps are
+those of multichannel/usable.py, loading.py and beamform.py; covariances are finite, which
+`LiveStep` sees to, and loading is a number or ``(frames,)``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ def mvdr_souden(
     psd_speech: Split, psd_noise: Split, reference_mic: int | Tensor, loading: float | Tensor
 ) -> Split:
     """As `multichannel.beamform.mvdr_souden`, of covariances ``(freqs, frames, mics, mics)``."""
-    speech, noise = (one.permute(2, 3, 0, 1) for one in (psd_speech, psd_noise))
+    speech, noise = (one.permute(2, 3, 1, 0) for one in (psd_speech, psd_noise))
+    if isinstance(loading, Tensor) and loading.ndim:
+        loading = loading.unsqueeze(-1)  # (frames, freqs)
     wanted = torch.arange(len(noise)) == reference_mic
     usable = _usable(speech + noise, wanted)
     reference = _reference(usable, wanted)
@@ -31,11 +34,11 @@ def mvdr_souden(
     size = w.real.abs() + w.imag.abs()
     known = _finite(size.sum(0)) & (size.amax(0) > 0)
     w = Split(torch.where(known, w.real, reference), torch.where(known, w.imag, 0.0))
-    return w.permute(1, 2, 0)
+    return w.permute(2, 1, 0)
 
 
 def _usable(mixture: Split, wanted: Tensor) -> Tensor:
-    """1 for mics that count, else 0: ``(mics, freqs, frames)``."""
+    """1 for mics that count, else 0: ``(mics, frames, freqs)``."""
     power = _diagonal(mixture.real)
     alive = (power >= DEAD * power.amax(0)).float()
     power = power * alive
