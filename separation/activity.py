@@ -16,14 +16,14 @@ FRAME_S = 0.02
 _SMOOTHED_S = 0.1
 _ABOVE_FLOOR_DB, _FLOOR_PERCENT = 8.0, 20
 # Below how loud a stream is when it talks: where talking may begin, at most and at least.
-_BELOW_SPEECH_DB = (26.0, 14.0)
+_BELOW_SPEECH_DB = (16.0, 12.0)
 # What others leave in a stream is so far below them, at least and at most; this much above it
 # somebody talks.
-_LEAK_DB, _ABOVE_LEAK_DB = (-25.0, -8.0), 4.0
+_LEAK_DB, _ABOVE_LEAK_DB = (-15.0, -6.0), 4.0
 _NOTHING_DB = 60.0  # below speech is no sound at all
 _FEW = 50  # frames in which a talker is the loudest: fewer do not tell what he leaves
 _HYSTERESIS_DB = 6.0
-_SHORTEST_S, _LONGEST_PAUSE_S, _EDGE_S = 0.2, 0.6, 0.2
+_SHORTEST_S, _LONGEST_PAUSE_S, _EDGE_S = 0.4, 0.6, 0.3
 _SILENCE_DB = -90.0
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from separation.voices import Voices, likeness
+from separation.voices import Voices, clarity, likeness
 from separation.windows import Sound
 
 NOBODY = -1
@@ -25,6 +25,9 @@ _KEPT = 0.99  # of what is remembered of a talker, a window in which he is heard
 _MOST = 32  # talkers remembered at once
 _SHORTEST_S = 1.5  # who is heard less is nobody by himself
 _QUIETEST_DB = 25.0  # below the loudest talker; whatever is quieter is noise
+# Noise in a window: so far below its loudest stream, or half as far and less clear by this.
+_LEFT_DB, _UNCLEAR = 12.0, 0.85
+_UNCLEAR_AT_ALL = 0.7  # of the clearest talker: who is less clear is noise
 _FAINT = 0.3  # of the energy of the loudest in what windows share: less is little to go by
 
 
@@ -50,7 +53,8 @@ class Tracker:
 
     def add(self, piece: Piece) -> list[int]:
         """Numbers of the streams of the next window, `NOBODY` for one that says nothing."""
-        scores = self._scores(piece)
+        scores, talks = self._scores(piece), talking(piece)
+        scores[~talks] = -1  # like nobody
         n_streams, n_known = scores.shape
         new = np.full((n_streams, n_streams), _NEW)
         rows, columns = linear_sum_assignment(np.hstack([scores, new]), maximize=True)
@@ -59,7 +63,7 @@ class Tracker:
             if column < n_known:
                 places[row] = column
                 self._remember(column, piece.voices.some([row]))
-            elif piece.voices.seconds[row] > 0:
+            elif talks[row] and piece.voices.seconds[row] > 0:
                 places[row] = self._meet(piece.voices.some([row]))
         numbers = [NOBODY if p == NOBODY else self.owner.index(p) for p in places]
         self._before = (piece, numbers)
@@ -132,14 +136,29 @@ class Tracker:
         return talker_of, self.memory.some(places)
 
     def _leave_out_noise(self) -> set[int]:
-        """Forget who is far quieter than the loudest; his number is nobody's."""
+        """Forget who is far quieter than the loudest, or comes from everywhere; his number is
+        nobody's."""
         assert self.memory is not None
+        clear = clarity(self.memory)
         loud = self.memory.level_db > self.memory.level_db.max() - _QUIETEST_DB
+        loud &= clear >= _UNCLEAR_AT_ALL * clear[loud].max()
         new_place = np.where(loud, np.cumsum(loud) - 1, NOBODY)
         self.memory = self.memory.some(loud)
         self.weight = [w for w, kept in zip(self.weight, loud, strict=True) if kept]
         self.owner = [int(new_place[p]) for p in self.owner]
         return {NOBODY}
+
+
+def talking(piece: Piece) -> NDArray[np.bool_]:
+    """Which streams of a window are a talker's ``(streams,)``: the loudest, and those that are
+    neither far weaker nor weaker and from everywhere."""
+    energy = np.sum(np.square(piece.streams, dtype=float), axis=-1)
+    if not len(energy):
+        return np.zeros(0, bool)
+    clear = clarity(piece.voices)
+    below_db = 10 * np.log10((energy.max() + 1e-20) / (energy + 1e-20))
+    unclear = clear < _UNCLEAR * clear[energy.argmax()]
+    return below_db < np.where(unclear, _LEFT_DB / 2, _LEFT_DB)
 
 
 def shared_sound(before: Piece, piece: Piece) -> NDArray[np.float64]:

@@ -126,6 +126,18 @@ def likeness(a: Voices, b: Voices) -> NDArray[np.float64]:
     return (1 - _VOICE_SHARE) * _same_place(a.coherence, b.coherence) + _VOICE_SHARE * voice
 
 
+def clarity(voices: Voices) -> NDArray[np.float64]:
+    """How much of what the mics hear of each talker comes one way ``(talkers,)``, 0 to 1.
+
+    Noise that comes from everywhere has less of it; all is clear to one mic.
+    """
+    coherence = np.abs(voices.coherence[..., 1:])
+    n_talkers, n_freqs, n_others = coherence.shape
+    if n_others < 1:
+        return np.ones(n_talkers)
+    return coherence.sum((1, 2)) / (n_freqs * n_others)
+
+
 def _same_place(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> NDArray[np.float64]:
     """Cosine between coherences ``(talkers, freqs, mics)``; mic 0 is everybody's own phase."""
     flat = [c[..., 1:].reshape(len(c), c.shape[1] * (c.shape[2] - 1)) for c in (a, b)]
