@@ -25,7 +25,8 @@ LEVEL = 0.1  # RMS of mic 0 of every clip before augmentation
 _INAUDIBLE = 1e-3  # a talker 60 dB below the mixture
 _FULL_SCALE = 32767
 _STFT = STFTConfig()
-_FRAMES_AND_FREQS = ("spectra", "cues", "shares")  # (..., freqs, frames), but frames are apart in memory
+# (..., freqs, frames), but frames are apart in memory
+_FRAMES_AND_FREQS = ("spectra", "cues", "shares")
 
 Clip = dict[str, np.ndarray]
 
