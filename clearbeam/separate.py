@@ -225,9 +225,10 @@ def _tracked(
 ) -> tuple[list[list[int]], list[int], Voices | None]:
     """Numbers of the streams of each window, whose they are, and the voices of the talkers."""
     tracker = Tracker()
-    numbers = [tracker.add(piece) for piece in pieces]
-    if len(numbers) > 1:
-        return numbers, *tracker.finish(n_talkers)
+    n_windows = sum(1 for piece in pieces if tracker.add(piece) is not None)
+    if n_windows > 1:
+        known = tracker.settled(n_talkers)
+        return [known.add(piece) for piece in pieces], *known.finish()
     voices = pieces.read(0).voices
     own = list(range(len(voices.seconds)))
     return [own], own, voices

@@ -18,8 +18,11 @@ from separation.voices import Voices, clarity, likeness
 from separation.windows import Sound
 
 NOBODY = -1
-_OVERLAP_SHARE = 1.0  # what the same sound in both windows counts, beside the likeness
+# What the same sound in both windows counts beside the likeness; less where all are known, as two
+# who talk in turns may share a stream of one window.
+_OVERLAP_SHARE, _OVERLAP_KNOWN = 1.0, 0.3
 _NEW = 0.45  # who is less like everybody is somebody new
+_NOBODY_KNOWN = 0.35  # or nobody, when all are known
 _SAME = 0.5  # two who are more alike are one
 _KEPT = 0.99  # of what is remembered of a talker, a window in which he is heard
 _MOST = 32  # talkers remembered at once
@@ -43,12 +46,15 @@ class Piece(NamedTuple):
 class Tracker:
     """Gives every stream of window after window a number, the same one for the same talker.
 
-    `finish` says which numbers turned out to be one talker.
+    `finish` says which numbers turned out to be one talker; `settled` knows from the beginning who
+    was found in the end.
     """
 
     memory: Voices | None = None
     weight: list[float] = field(default_factory=list)  # behind what is remembered of each
     owner: list[int] = field(default_factory=list)  # number -> place in the memory
+    knows_all: bool = False  # nobody new is met, and nothing more is remembered
+    _heard: dict[int, None] = field(default_factory=dict)  # numbers, as they were first heard
     _before: tuple[Piece, list[int]] | None = None
 
     def add(self, piece: Piece) -> list[int]:
@@ -56,17 +62,20 @@ class Tracker:
         scores, talks = self._scores(piece), talking(piece)
         scores[~talks] = -1  # like nobody
         n_streams, n_known = scores.shape
-        new = np.full((n_streams, n_streams), _NEW)
+        new = np.full((n_streams, n_streams), _NOBODY_KNOWN if self.knows_all else _NEW)
         rows, columns = linear_sum_assignment(np.hstack([scores, new]), maximize=True)
         places = [NOBODY] * n_streams
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             if column < n_known:
                 places[row] = column
                 self._remember(column, piece.voices.some([row]))
-            elif talks[row] and piece.voices.seconds[row] > 0:
+            elif self.knows_all and scores[row].max(initial=-1) > _SAME:
+                places[row] = int(scores[row].argmax())  # a window has split him
+            elif talks[row] and piece.voices.seconds[row] > 0 and not self.knows_all:
                 places[row] = self._meet(piece.voices.some([row]))
         numbers = [NOBODY if p == NOBODY else self.owner.index(p) for p in places]
         self._before = (piece, numbers)
+        self._heard |= dict.fromkeys(n for n in numbers if n != NOBODY)
         if len(self.weight) > _MOST:
             self._merge(*_most_alike(self.memory))
         return numbers
@@ -79,9 +88,10 @@ class Tracker:
         if self._before is not None:
             before, numbers = self._before
             same = shared_sound(before, piece)
+            share = _OVERLAP_KNOWN if self.knows_all else _OVERLAP_SHARE
             for k, number in enumerate(numbers):
                 if number != NOBODY:
-                    scores[:, self.owner[number]] += _OVERLAP_SHARE * same[:, k]
+                    scores[:, self.owner[number]] += share * same[:, k]
         return scores
 
     def _meet(self, voice: Voices) -> int:
@@ -93,6 +103,8 @@ class Tracker:
 
     def _remember(self, place: int, voice: Voices) -> None:
         assert self.memory is not None
+        if self.knows_all:
+            return
         added, before = float(voice.seconds[0]), _KEPT * self.weight[place]
         if added > 0:
             _mix(self.memory, place, voice, before, added)
@@ -108,18 +120,34 @@ class Tracker:
         self.memory = self.memory.some(kept)
         self.owner = [low if p == high else p - (p > high) for p in self.owner]
 
-    def finish(self, n_talkers: int | None = None) -> tuple[list[int], Voices | None]:
-        """Which talker each number is, counted from 0 in the order they were first heard.
+    def settled(self, n_talkers: int | None = None) -> Tracker:
+        """A tracker for the same windows again, to whom all talkers are known.
+
+        Who was like somebody else as long as little was heard of him is himself this time.
 
         Args:
             n_talkers: there are no more; found out when left out.
+        """
+        if self.memory is not None:
+            self._leave_out_noise()
+            self._make_one(n_talkers)
+        return Tracker(self.memory, self.weight, list(range(len(self.weight))), knows_all=True)
+
+    def finish(self) -> tuple[list[int], Voices | None]:
+        """Which talker each number is, counted from 0 in the order they were first heard.
 
         Returns:
-            ``talker_of[number]``, `NOBODY` for what is noise; and what is known of the talkers.
+            ``talker_of[number]``, `NOBODY` for who was not heard; and what is known of the talkers.
         """
         if self.memory is None:
             return [], None
-        noise = self._leave_out_noise()
+        places = list(dict.fromkeys(self.owner[n] for n in self._heard))
+        talker_of = [places.index(p) if p in places else NOBODY for p in self.owner]
+        return talker_of, self.memory.some(places)
+
+    def _make_one(self, n_talkers: int | None) -> None:
+        """Let those be one who were heard too little or are alike, or until few enough are left."""
+        assert self.memory is not None
         while len(self.weight) > (n_talkers or 1):
             short = [p for p, s in enumerate(self.memory.seconds) if s < _SHORTEST_S]
             alike = likeness(self.memory, self.memory)
@@ -131,11 +159,8 @@ class Tracker:
             else:
                 break
             self._merge(*pair)
-        places = list(dict.fromkeys(p for p in self.owner if p not in noise))
-        talker_of = [places.index(p) if p in places else NOBODY for p in self.owner]
-        return talker_of, self.memory.some(places)
 
-    def _leave_out_noise(self) -> set[int]:
+    def _leave_out_noise(self) -> None:
         """Forget who is far quieter than the loudest, or comes from everywhere; his number is
         nobody's."""
         assert self.memory is not None
@@ -146,7 +171,6 @@ class Tracker:
         self.memory = self.memory.some(loud)
         self.weight = [w for w, kept in zip(self.weight, loud, strict=True) if kept]
         self.owner = [int(new_place[p]) for p in self.owner]
-        return {NOBODY}
 
 
 def talking(piece: Piece) -> NDArray[np.bool_]:
