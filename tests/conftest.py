@@ -6,12 +6,13 @@ import os
 import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
-# Who starts tests in the background may have them, and what they start, ignore Ctrl-C.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pathlib import Path
 
 import pytest
+
+# Who starts tests in the background may have them, and what they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 

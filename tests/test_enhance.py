@@ -77,7 +77,7 @@ def test_output_has_no_step_at_block_borders(enhancer, scene):
     x, _, _ = scene
     long = x.repeat(1, 4)
     config = FrontEndConfig(block_s=3.0)
-    short = Enhancer(enhancer.mono, enhancer.multi, config=config).eval()
+    short = Enhancer(enhancer.mono, enhancer.multi, enhancer.refine, config).eval()
     y = short(long, reference_mic=0).numpy()
     jumps = np.abs(np.diff(y))
     border = round(round(3.0 * 16000 / 512) * 512)
