@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from multichannel.loading import load_diagonal
-from multichannel.spatial import finite_or_zero
+from multichannel.spatial import finite_as_a_rule
 
 Prior = Literal["masks", "frequency", "time"]
 
@@ -116,7 +116,7 @@ def _features(X: Tensor) -> Tensor:
     The vectors of two Hermitian matrices have the inner product ``trace(A B)``, so one real matrix
     product gives the forms ``z^H A z`` of all frames, and another one sums ``z z^H`` over them.
     """
-    X = finite_or_zero(X)
+    X = finite_as_a_rule(X)
     power = X.abs().square().sum(0)
     z = (X * torch.where(power > 0, power.clamp(min=_TINY).rsqrt(), 0)).transpose(0, 1)
     a, b = z.real.contiguous(), z.imag.contiguous()

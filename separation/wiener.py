@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from multichannel.loading import load_diagonal
-from multichannel.spatial import CovarianceState, covariance_sums, finite_or_zero
+from multichannel.spatial import CovarianceState, covariance_sums, finite_as_a_rule
 from multichannel.stft import STFTConfig
 
 # A long window: the room's echoes of a talker then move the mics together, in one frame.
@@ -46,7 +46,7 @@ def wiener_images(
     Raises:
         ValueError: shapes that do not fit.
     """
-    X = finite_or_zero(X)
+    X = finite_as_a_rule(X)
     R = spatial_covariances(sums or covariance_sums(X, masks))
     n_mics, _, n_frames = X.shape
     size = max(1, _BLOCK_VALUES // max(1, n_frames * n_mics**2))
@@ -113,6 +113,6 @@ def shares_of(S: Tensor) -> Tensor:
 
     Equal shares where all are silent.
     """
-    power = finite_or_zero(S).abs().square()
+    power = finite_as_a_rule(S).abs().square()
     total = power.sum(0)
     return torch.where(total > _TINY, power / total.clamp(min=_TINY), 1 / len(S))

@@ -9,6 +9,7 @@ from multichannel.compiled import can_compile
 from multichannel.loading import load_diagonal, loading_for_frames
 from multichannel.spatial import (
     covariance_sums,
+    finite_as_a_rule,
     finite_or_zero,
     masked_covariance,
     recursive_average,
@@ -235,3 +236,13 @@ def test_compiled_sums_equal_pytorch(monkeypatch, layout, n_mics, n_freqs, n_fra
     assert found.total.shape == (2, 3, n_freqs, n_mics + 1, n_mics + 1)
     torch.testing.assert_close(found.total, expected.total, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(one.total, found.total[0, 0, :, :-1, :-1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), complex(1, float("-inf"))])
+def test_one_look_at_the_sum_finds_every_broken_value(value):
+    X = torch.randn(3, 5, 7, dtype=torch.complex64)
+    assert finite_as_a_rule(X) is X
+    X[1, 2, 3] = value
+    assert torch.equal(finite_as_a_rule(X), finite_or_zero(X))
+    X[0, 0, 0] = -value  # what cancels is no number
+    assert torch.equal(finite_as_a_rule(X), finite_or_zero(X))
