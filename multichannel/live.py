@@ -17,7 +17,7 @@ from torch import Tensor
 
 from multichannel.compiled import CompiledGTCRN, can_compile, library, pointer
 from multichannel.stft import STFT, STFTConfig
-from multichannel.stream import MicWarning, Stream
+from multichannel.stream import MicWarning, Stream, check_chunk
 from multichannel.streamstate import load_stream, save_stream
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ class LiveStream:
         Raises:
             ValueError: another shape.
         """
-        if x.ndim != 2 or x.shape[0] != self.n_mics:
-            raise ValueError(
-                f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
-            )
+        check_chunk(x, self.n_mics)
         self.n_in += x.shape[-1]
         y = self._engine.step(x)
         self.n_out += y.shape[-1]

@@ -81,10 +81,7 @@ class Stream:
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
         """Take ``x (mics, samples)``, return the enhanced samples that are ready."""
-        if x.ndim != 2 or x.shape[0] != self.n_mics:
-            raise ValueError(
-                f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
-            )
+        check_chunk(x, self.n_mics)
         self.n_in += x.shape[-1]
         y = self._enhance(self._usable(x))
         self.n_out += y.shape[-1]
@@ -145,3 +142,9 @@ class Stream:
         for one in self.live:
             S = one.step(X, S)
         return S
+
+
+def check_chunk(x: Tensor, n_mics: int) -> None:
+    """Raise ValueError where ``x`` is not ``(n_mics, samples)``."""
+    if x.ndim != 2 or x.shape[0] != n_mics:
+        raise ValueError(f"expected x of shape ({n_mics}, samples), found {tuple(x.shape)}")

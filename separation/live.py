@@ -15,7 +15,7 @@ from torch import Tensor
 
 from multichannel.spatial import CovarianceState, covariance_sums
 from multichannel.stft import STFT, STFTConfig, STFTStream
-from multichannel.stream import MAX_MICS, MicWarning
+from multichannel.stream import MAX_MICS, MicWarning, check_chunk
 from separation.beams import BEAMS
 from separation.network import SeparationNet, SeparationState
 from separation.wiener import shares_of
@@ -86,10 +86,7 @@ class LiveSeparator:
         Raises:
             ValueError: another shape.
         """
-        if x.ndim != 2 or x.shape[0] != self.n_mics:
-            raise ValueError(
-                f"expected x of shape ({self.n_mics}, samples), found {tuple(x.shape)}"
-            )
+        check_chunk(x, self.n_mics)
         self.n_in += x.shape[-1]
         streams = self._separate(self._usable(x.to(self._waiting)))
         self.n_out += streams.shape[-1]
