@@ -178,7 +178,9 @@ class Separator(nn.Module):
         if self.net is None:
             masks = self._blind(Z, n_talkers or 1)
         else:
-            masks = self._posteriors(x, Z, self._chosen_masks(x, n_talkers, mic), mic)
+            X = self.stft(x)
+            S = self._chosen_masks(x, X, n_talkers, mic) * X[mic]
+            masks = self._posteriors(Z, S, x.shape[-1])
         images = self._images(x, Z, masks, mic, self.config.n_beams)
         streams, masks = images[:-1], shares_of(self.long(images))
         if self.post is not None:
@@ -210,17 +212,16 @@ class Separator(nn.Module):
             images = self.long.inverse(beam(Z, masks, mic, None), n_samples)
         return images
 
-    def _posteriors(self, x: Tensor, Z: Tensor, masks: Tensor, mic: int) -> Tensor:
-        """Of the spatial mixture model, from masks of the network's STFT by way of their sounds."""
-        S = masks * self.stft(x[mic])
-        masks = shares_of(self.long(self.stft.inverse(S, x.shape[-1])))
+    def _posteriors(self, Z: Tensor, S: Tensor, n_samples: int) -> Tensor:
+        """Of the spatial mixture model, from what masks leave in the network's STFT, by way of the
+        samples."""
+        masks = shares_of(self.long(self.stft.inverse(S, n_samples)))
         if len(Z) < 2:
             return masks
         return spatial_posteriors(Z, masks, self.config.n_em, "masks", self.config.strength)
 
-    def _chosen_masks(self, x: Tensor, n_talkers: int | None, mic: int) -> Tensor:
+    def _chosen_masks(self, x: Tensor, X: Tensor, n_talkers: int | None, mic: int) -> Tensor:
         """Masks of the network ``(talkers + 1, freqs, frames)`` for as many as talk."""
-        X = self.stft(x)
         masks, V = self.heard(x, X, mic)
         talkers, noise = masks[:-1], masks[-1:]
         weight = energetic(X[mic])
@@ -243,7 +244,8 @@ class Separator(nn.Module):
         found = self.net(X, reference_mic=mic, shares=shares)[0]
         for _ in range(self.config.n_passes - 1 if len(x) > 1 else 0):
             Z = self.long(x)
-            images = self._images(x, Z, self._posteriors(x, Z, found.masks, mic), mic)
+            masks = self._posteriors(Z, found.masks * X[mic], x.shape[-1])
+            images = self._images(x, Z, masks, mic)
             shares = loudest_shares(self.stft(images))
             found = self.net(X, reference_mic=mic, shares=shares)[0]
         return found
