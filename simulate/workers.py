@@ -33,6 +33,7 @@ _AHEAD = 1000  # tasks a cluster holds at most: a million at once would only fil
 _CONNECT_S = 20
 _BLOCK = 100  # indices to a task where each takes a moment
 _ALONE = threading.Lock()
+_AT_WORK = threading.Event()  # in a worker: between taking an item and handing over its result
 
 
 def for_each(
@@ -119,14 +120,20 @@ def _begin() -> None:
 
 
 def _leave(*_: object) -> None:
-    """Leave through all that tidies up on the way, once."""
+    """Leave through all that tidies up on the way, once; at once where no work is under way."""
+    if not _AT_WORK.is_set():  # the pool would take an exception for a result, and go on
+        os._exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit
 
 
 def _until_stopped(work: Callable[[S], T], item: S) -> T:
     try:
-        return work(item)
+        try:
+            _AT_WORK.set()
+            return work(item)
+        finally:
+            _AT_WORK.clear()
     except SystemExit:  # the pool would go on with the next item
         os._exit(1)
 

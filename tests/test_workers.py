@@ -30,3 +30,36 @@ def test_work_that_is_stopped_ends_at_once_and_leaves_nothing_half_done(tmp_path
     with pytest.raises(KeyboardInterrupt):
         results.throw(KeyboardInterrupt())
     assert tree(tmp_path) == {"0.txt"}
+
+
+class Slow:
+    """A result that a worker takes its time to hand over."""
+
+    def __init__(self, folder: Path) -> None:
+        """Told by a file in the folder that it has begun."""
+        self.folder = folder
+
+    def __getstate__(self) -> None:
+        """Begin, and take a minute."""
+        (self.folder / "begun").touch()
+        time.sleep(60)
+
+
+def hand_over(folder: Path, index: int) -> Slow | int:
+    """Ends once the second item is handed over, which takes long; later items leave a file."""
+    if index == 1:
+        return Slow(folder)
+    while index == 0 and not (folder / "begun").exists():
+        time.sleep(0.01)
+    if index > 1:
+        (folder / f"{index}.txt").touch()
+        time.sleep(60)  # the first worker has that to do
+    return index
+
+
+def test_a_worker_that_is_stopped_between_two_pieces_of_work_takes_no_other(tmp_path):
+    results = for_each(partial(hand_over, tmp_path), range(4), jobs=2)
+    assert next(results) == 0
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt())
+    assert "3.txt" not in tree(tmp_path)
