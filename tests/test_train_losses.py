@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pystoi import stoi
 
 from clearbeam.training.asteroid_adapter import asteroid_losses
 from clearbeam.training.beam import MaskedBeam
@@ -14,7 +15,7 @@ from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.stft import STFT
 from multichannel.weights import load_gtcrn
 
-OWN = ("compressed_spectral", "si_snr", "multi_resolution_stft")
+OWN = ("compressed_spectral", "si_snr", "multi_resolution_stft", "stoi")
 ASTEROIDS = ("si_sdr", "pit_si_sdr", "pmsqe")
 
 
@@ -54,6 +55,16 @@ def test_losses_that_say_so_do_not_depend_on_the_level():
     for name in ("si_snr", "multi_resolution_stft"):
         small = _loss(name, 1e-3 * estimate, 1e-3 * reference)
         torch.testing.assert_close(small, _loss(name, estimate, reference), rtol=1e-2, atol=1e-2)
+
+
+def test_the_loss_of_intelligibility_follows_stoi():
+    """At every level of noise it says what the published measure says, whatever the gain."""
+    speech = _noise(1, 32_000).cumsum(-1) * (torch.linspace(0, 40, 32_000).sin() > 0)
+    for gain in (0.5, 4.0, 16.0):
+        noisy = speech + gain * _noise(1, 32_000, seed=1)
+        theirs = stoi(speech[0].numpy(), noisy[0].numpy(), 16_000)
+        ours = 1 - _loss("stoi", 3 * noisy, speech).item()
+        assert ours == pytest.approx(theirs, abs=0.06)
 
 
 def test_pit_does_not_care_about_the_order_of_talkers():

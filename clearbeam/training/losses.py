@@ -19,8 +19,8 @@ def common_losses(stft: STFT) -> dict[str, Loss]:
 
     compressed_spectral, si_snr: as published with GTCRN. multi_resolution_stft: over windows of 32,
     64 and 128 ms. si_sdr, pit_si_sdr: minus the SI-SDR in dB, the latter of the best order of the
-    talkers (asteroid's). pmsqe: a stand-in for PESQ (asteroid's). teacher: compressed_spectral
-    against what the teacher made of the batch.
+    talkers (asteroid's). stoi: one minus a STOI that can be differentiated. pmsqe: a stand-in for
+    PESQ (asteroid's). teacher: compressed_spectral against what the teacher made of the batch.
     """
     stfts = [STFT(STFTConfig(n_fft, hop)) for n_fft, hop in _RESOLUTIONS]
 
@@ -33,6 +33,9 @@ def common_losses(stft: STFT) -> dict[str, Loss]:
     def multi_resolution(outputs: Outputs) -> Tensor:
         moved = [one.to(outputs.estimate.device) for one in stfts]
         return losses.multi_resolution_stft(outputs.estimate, outputs.reference, moved)
+
+    def stoi(outputs: Outputs) -> Tensor:
+        return losses.unintelligibility(outputs.estimate, outputs.reference, stft)
 
     def pmsqe(outputs: Outputs) -> Tensor:
         from clearbeam.training.asteroid_adapter import perceptual_distortion
@@ -48,6 +51,7 @@ def common_losses(stft: STFT) -> dict[str, Loss]:
         "multi_resolution_stft": multi_resolution,
         "si_sdr": _si_sdr,
         "pit_si_sdr": _pit_si_sdr,
+        "stoi": stoi,
         "pmsqe": pmsqe,
         "teacher": teacher,
     }
