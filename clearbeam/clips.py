@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clearbeam.metrics import SAMPLE_RATE
 from simulate import read_manifest
+from simulate.sound_files import read_sound
 
 REFERENCE_MIC = 0  # the SNR of a simulated mixture is set there
 
@@ -124,7 +125,8 @@ def list_clips(
     """The clips of a dataset, or the first `limit` of them, in the manifest's order.
 
     Each record needs `id` and `paths` with `mixture` and `images`, "early" or "image" (a file a
-    talker); positions and conditions are used where it has them.
+    talker), or "seglst", who said what in a meeting; positions and conditions are used where it has
+    them.
     Raises ValueError for a dataset that is none, is empty, or lacks those images or files.
     """
     clips = [_clip(record, images) for record in read_manifest(dataset)]
@@ -144,10 +146,11 @@ def _clip(record: Mapping[str, Any], images: str) -> ClipFiles:
     name = str(record.get("id", "?"))
     try:
         mics, talkers = _positions(record)
+        truth = record["paths"][images]
         return ClipFiles(
             name=str(record["id"]),
             mixture=Path(record["paths"]["mixture"]),
-            images=tuple(Path(path) for path in record["paths"][images]),
+            images=tuple(map(Path, [truth] if isinstance(truth, str) else truth)),
             mics_m=mics,
             talkers_m=talkers,
             conditions=_conditions(record),
@@ -162,8 +165,8 @@ def _positions(record: Mapping[str, Any]) -> tuple[Positions | None, Positions |
     known = all("position_m" in t and t.get("distance_m", 0) is not None for t in talkers)
     if not (known and record.get("mics_m")):
         return None, None
-    mics = tuple(tuple(position) for position in record["mics_m"])
-    return mics, tuple(tuple(talker["position_m"]) for talker in talkers)
+    mics = tuple(tuple(map(float, position)) for position in record["mics_m"])
+    return mics, tuple(tuple(map(float, talker["position_m"])) for talker in talkers)
 
 
 def _conditions(record: Mapping[str, Any]) -> dict[str, float | str]:
@@ -190,7 +193,7 @@ def _check_files(paths: Iterable[Path]) -> None:
 def read_audio(path: Path) -> Tensor:
     """An audio file as (channels, samples)."""
     try:
-        x, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        x, rate = read_sound(path)
     except soundfile.SoundFileError as error:
         raise ValueError(f"expected an audio file, found {path}: {error}") from None
     if rate != SAMPLE_RATE or not len(x):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -70,23 +70,14 @@ def evaluate_dataset(
     for name in names:
         asked.systems.check_system(name)
     files = list_clips(dataset, limit, asked.images)
-    if jobs < 1:
-        raise ValueError(f"expected at least 1 job, found {jobs}")
-    for path in (json_path, markdown_path):
-        if path is not None:
-            check_writable(Path(path))
-    ledger = Ledger(None if json_path is None else _beside(Path(json_path)))
+    ledger = check_reports(jobs, json_path, markdown_path)
     job = _Job(task, tuple(column.name for column in chosen), dnsmos)
     rows = _score_all(files, names, job, ledger, jobs, progress)
     conditions = {clip.name: clip.conditions for clip in files}
     report = Report(
         str(dataset), task, tuple(chosen), tuple(names), baseline, tuple(rows), conditions
     )
-    if json_path is not None:
-        text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
-        _write(Path(json_path), text)
-    if markdown_path is not None:
-        _write(Path(markdown_path), report.to_markdown())
+    write_reports(report, json_path, markdown_path)
     return report
 
 
@@ -165,19 +156,59 @@ def _score_all(
         for clip in files
         for name in names
     }
-    found = {place: ledger.find(key, job.metrics) for place, key in keys.items()}
+    work = partial(_score_clip, _Job(**{**vars(job), "run": uuid.uuid4().hex}))
+    return remembered(keys, files, work, ledger, job.metrics, jobs, progress)
+
+
+def remembered(
+    keys: Mapping[tuple[str, str], str],
+    files: Sequence[ClipFiles],
+    work: Callable[[tuple[ClipFiles, list[str]]], list[Row]],
+    ledger: Ledger,
+    metrics: Sequence[str],
+    jobs: int,
+    progress: Progress | None,
+) -> list[Row]:
+    """The rows of all (clip, system), in the order of their keys; only unknown ones are computed.
+
+    work: the rows of a clip for some systems, of these metrics.
+    """
+    found = {place: ledger.find(key, metrics) for place, key in keys.items()}
     rows = {place: row for place, row in found.items() if row is not None}
+    names = list(dict.fromkeys(system for _, system in keys))
     missing = [(clip, [n for n in names if (clip.name, n) not in rows]) for clip in files]
     todo = [(clip, systems) for clip, systems in missing if systems]
     progress = progress or (lambda done, total: None)
     progress(len(rows), len(keys))
-    work = partial(_score_clip, _Job(**{**vars(job), "run": uuid.uuid4().hex}))
     for done in for_each(work, todo, jobs):
         for row in done:
             rows[row.clip, row.system] = row
             ledger.add(keys[row.clip, row.system], row)
         progress(len(rows), len(keys))
     return [rows[place] for place in keys]
+
+
+def check_reports(
+    jobs: int, json_path: str | Path | None, markdown_path: str | Path | None
+) -> Ledger:
+    """What has been scored already, beside the JSON; ValueError where nothing can be written."""
+    if jobs < 1:
+        raise ValueError(f"expected at least 1 job, found {jobs}")
+    for path in (json_path, markdown_path):
+        if path is not None:
+            check_writable(Path(path))
+    return Ledger(None if json_path is None else _beside(Path(json_path)))
+
+
+def write_reports(
+    report: Report, json_path: str | Path | None, markdown_path: str | Path | None
+) -> None:
+    """The report as JSON and as Markdown, where they are wanted."""
+    if json_path is not None:
+        text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+        _write(Path(json_path), text)
+    if markdown_path is not None:
+        _write(Path(markdown_path), report.to_markdown())
 
 
 def _code(task: str) -> list[Path]:
@@ -190,7 +221,7 @@ def _code(task: str) -> list[Path]:
 
 
 def _score_clip(job: _Job, todo: tuple[ClipFiles, list[str]]) -> list[Row]:
-    with _one_thread():
+    with one_thread():
         return _worker(job).score(*todo)
 
 
@@ -200,7 +231,8 @@ def _worker(job: _Job) -> _Worker:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from clearbeam.console import out, progress
 
 NAME = "evaluate"
+TASKS = ("enhance", "separate", "meeting")
 
 
 def run(
@@ -17,7 +19,7 @@ def run(
         Path, typer.Argument(metavar="DATASET", help="A folder made by `clearbeam simulate`.")
     ],
     task: Annotated[
-        str, typer.Option(metavar="enhance|separate", help="What is evaluated.")
+        str, typer.Option(metavar="enhance|separate|meeting", help="What is evaluated.")
     ] = "enhance",
     system: Annotated[
         list[str] | None,
@@ -60,8 +62,9 @@ def run(
     95% confidence intervals, the paired differences to one system, a table for each condition that
     varies, and the real-time factor on one thread. With --task separate: against the image of each
     talker with all of the room, in the best assignment of streams to talkers, and how often there
-    are as many streams as talkers. docs/evaluation.md says how each is defined and what systems
-    there are.
+    are as many streams as talkers. With --task meeting: how much of the speech was missed, false,
+    or given to the wrong talker. docs/evaluation.md says how each is defined and what systems there
+    are.
 
     Examples:
 
@@ -76,21 +79,31 @@ def run(
         clearbeam evaluate data/quick --system clearbeam --system clearbeam@0,3 --jobs 2
 
         clearbeam evaluate data/two --task separate --system auxiva --system oracle-mask
-    """
-    from clearbeam.evaluate import evaluate_dataset
 
+        clearbeam evaluate data/meetings --task meeting --json meetings.json
+    """
+    if task not in TASKS:
+        raise ValueError(f"expected a task among {', '.join(TASKS)}, found {task}")
+    if task == "meeting":
+        from clearbeam.meetings import DEFAULT_SYSTEMS, evaluate_meetings
+
+        if gtcrn is not None or dnsmos is not None:
+            raise ValueError("expected --gtcrn and --dnsmos with the task enhance only")
+        names = [*(system or DEFAULT_SYSTEMS), *(f"clearbeam:{name}" for name in model or [])]
+        score = partial(evaluate_meetings, dataset, names)
+    else:
+        from clearbeam.evaluate import evaluate_dataset
+
+        names = chosen(task, system, model or [], gtcrn)
+        score = partial(evaluate_dataset, dataset, names, task=task, dnsmos=dnsmos)
     with progress() as bar:
         work = bar.add_task("clips x systems", total=None)
         try:
-            report = evaluate_dataset(
-                dataset,
-                chosen(task, system, model or [], gtcrn),
-                task=task,
+            report = score(
                 jobs=jobs,
                 limit=limit,
                 metrics=metrics.split(",") if metrics is not None else None,
                 baseline=against,
-                dnsmos=dnsmos,
                 json_path=json,
                 markdown_path=markdown,
                 progress=lambda done, total: bar.update(work, completed=done, total=total),
