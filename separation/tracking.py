@@ -28,9 +28,10 @@ _KEPT = 0.99  # of what is remembered of a talker, a window in which he is heard
 _MOST = 32  # talkers remembered at once
 _SHORTEST_S = 1.5  # who is heard less is nobody by himself
 _QUIETEST_DB = 25.0  # below the loudest talker; whatever is quieter is noise
+_MOST_OF = 0.5  # a talker has, once at least, of the largest share that anybody has of a window
 # Noise in a window: so far below its loudest stream, or half as far and less clear by this.
 _LEFT_DB, _UNCLEAR = 12.0, 0.85
-_UNCLEAR_AT_ALL = 0.7  # of the clearest talker: who is less clear is noise
+_UNCLEAR_AT_ALL = 0.7  # of what is usual in the meeting: who is less clear is noise
 _FAINT = 0.3  # of the energy of the loudest in what windows share: less is little to go by
 
 
@@ -129,7 +130,7 @@ class Tracker:
             n_talkers: there are no more; found out when left out.
         """
         if self.memory is not None:
-            self._leave_out_noise()
+            self._leave_out_noise(n_talkers)
             self._make_one(n_talkers)
         return Tracker(self.memory, self.weight, list(range(len(self.weight))), knows_all=True)
 
@@ -160,16 +161,20 @@ class Tracker:
                 break
             self._merge(*pair)
 
-    def _leave_out_noise(self) -> None:
-        """Forget who is far quieter than the loudest, or comes from everywhere; his number is
-        nobody's."""
+    def _leave_out_noise(self, n_talkers: int | None) -> None:
+        """Forget who is far quieter than the loudest, never was most of what the mics heard, or
+        comes from everywhere, but leave as many as told; his number is nobody's."""
         assert self.memory is not None
-        clear = clarity(self.memory)
-        loud = self.memory.level_db > self.memory.level_db.max() - _QUIETEST_DB
-        loud &= clear >= _UNCLEAR_AT_ALL * clear[loud].max()
-        new_place = np.where(loud, np.cumsum(loud) - 1, NOBODY)
-        self.memory = self.memory.some(loud)
-        self.weight = [w for w, kept in zip(self.weight, loud, strict=True) if kept]
+        voices, clear = self.memory, clarity(self.memory)
+        heard = voices.level_db > voices.level_db.max() - _QUIETEST_DB
+        heard &= voices.share >= _MOST_OF * voices.share[heard].max()
+        usual = np.average(clear[heard], weights=voices.seconds[heard] + 1e-6)
+        heard &= clear >= _UNCLEAR_AT_ALL * usual
+        if n_talkers:
+            heard[np.argsort(-voices.share, kind="stable")[:n_talkers]] = True
+        new_place = np.where(heard, np.cumsum(heard) - 1, NOBODY)
+        self.memory = voices.some(heard)
+        self.weight = [w for w, kept in zip(self.weight, heard, strict=True) if kept]
         self.owner = [int(new_place[p]) for p in self.owner]
 
 
@@ -211,6 +216,7 @@ def _mix(memory: Voices, place: int, voice: Voices, before: float, added: float)
         field = getattr(memory, name)
         field[place] += share * (getattr(voice, name)[0] - field[place])
     memory.seconds[place] += voice.seconds[0]
+    memory.share[place] = max(memory.share[place], voice.share[0])
 
 
 def _most_alike(memory: Voices | None) -> tuple[int, int]:

@@ -30,14 +30,15 @@ _TINY = 1e-12
 
 class Voices(NamedTuple):
     """Of several talkers: ``coherence (talkers, freqs, mics)`` complex, at most 1 in magnitude;
-    ``spectrum_db (talkers, bands)`` of mean zero; ``seconds (talkers,)`` that each was heard; and
-    ``level_db (talkers,)`` then.
+    ``spectrum_db (talkers, bands)`` of mean zero; ``seconds (talkers,)`` that each was heard;
+    ``level_db (talkers,)`` then; and ``share (talkers,)`` of what the mics heard meanwhile.
     """
 
     coherence: NDArray[np.complex64]
     spectrum_db: NDArray[np.float32]
     seconds: NDArray[np.float32]
     level_db: NDArray[np.float32]
+    share: NDArray[np.float32]
 
     def some(self, which: list[int] | NDArray[np.bool_]) -> Voices:
         """Those of some of the talkers, as an array is indexed."""
@@ -63,7 +64,8 @@ def heard_voices(x: Tensor, streams: Tensor, stft: STFT, sample_rate: int) -> Vo
     active, level_db = _active(power.sum(1))
     seconds = active.sum(-1) * stft.config.hop / sample_rate
     spectrum = _spectrum_db(power, active.to(power.dtype), freqs)
-    found = (coherence, spectrum, seconds, level_db)
+    share = power.sum((1, 2)) / heard.sum()
+    found = (coherence, spectrum, seconds, level_db, share)
     return Voices(*(part.cpu().numpy() for part in found))
 
 

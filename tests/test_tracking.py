@@ -11,7 +11,7 @@ from scenes import SAMPLE_RATE, arriving, circle
 
 from multichannel.stft import STFT
 from separation.tracking import NOBODY, Piece, Tracker, shared_sound
-from separation.voices import clarity, heard_voices, likeness
+from separation.voices import Voices, clarity, heard_voices, likeness
 from separation.wiener import LONG
 from separation.windows import joined, windows
 
@@ -181,6 +181,26 @@ def test_noise_in_a_stream_of_its_own_is_nobody():
         clear = clarity(voices)
         assert clear[-1] < 0.8 * clear[0]
     assert named(pieces) == [[0, -1], [1, 0, -1], [1, -1], [0, -1], [0, 1, -1], [1, -1]]
+
+
+def test_what_is_never_most_of_a_window_is_nobody_however_clear():
+    """And it does not make a nobody of a talker further off, who is less clear."""
+    room, rng, pieces = Room(), np.random.default_rng(3), []
+    for number, talkers in enumerate([[0], [1], [0], [1, 0], [1], [0]]):
+        piece = room.piece(number, talkers)
+        far = np.array([0.7 if k == 1 else 1.0 for k in talkers], np.float32)
+        clear = piece.voices.coherence * far[:, None, None]
+        left = piece.voices.some([0])._replace(share=np.full(1, 0.1, np.float32))
+        if not number:
+            angles = rng.uniform(0, 2 * np.pi, clear[:1].shape)
+            strange = np.exp(1j * angles).astype(np.complex64)
+        both = zip(
+            piece.voices._replace(coherence=clear), left._replace(coherence=strange), strict=True
+        )
+        streams = np.concatenate([piece.streams, 0.4 * piece.streams[:1, ::-1]])
+        pieces.append(Piece(piece.start, streams, Voices(*map(np.concatenate, both))))
+    assert named(pieces) == [[0, -1], [1, -1], [0, -1], [1, 0, -1], [1, -1], [0, -1]]
+    assert {k for row in named(pieces, 3) for k in row} == {0, 1, 2}  # unless there are three
 
 
 def test_what_is_remembered_does_not_grow_with_the_meeting(monkeypatch):
