@@ -57,7 +57,8 @@ class OneLineErrors(TyperGroup):
 
 def _is_bad_input(error: Exception) -> bool:
     """Whether the user can put it right. A usage error of the parser knows how to format itself."""
-    return isinstance(error, (ValueError, OSError, ImportError)) or hasattr(error, "format_message")
+    kinds = (ValueError, OSError, ImportError, MemoryError)
+    return isinstance(error, kinds) or hasattr(error, "format_message")
 
 
 def say_error(error: Exception) -> None:

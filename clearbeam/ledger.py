@@ -58,13 +58,15 @@ class Ledger:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._rows: dict[str, Row] = {}
-        text = path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+        text = ""
+        if path is not None and path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
         self._torn = bool(text) and not text.endswith("\n")
         for line in text.splitlines():
             try:
                 data = json.loads(line)
                 self._rows[data["key"]] = Row.from_json(data)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
                 continue
 
     def find(self, key: str, metrics: Iterable[str]) -> Row | None:

@@ -7,6 +7,7 @@ piece and one that was killed make the same bytes.
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,10 +57,16 @@ class Pieces:
 
     def read(self, number: int) -> Piece:
         """The window again."""
-        with np.load(self.path(number)) as file:
-            streams = file["streams"].astype(np.float32) * file["scale"]
-            voices = Voices(*(file[name] for name in Voices._fields))
-            return Piece(int(file["start"]), streams, voices)
+        try:
+            with np.load(self.path(number)) as file:
+                streams = file["streams"].astype(np.float32) * file["scale"]
+                voices = Voices(*(file[name] for name in Voices._fields))
+                return Piece(int(file["start"]), streams, voices)
+        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"expected a whole window in {self.path(number)}, found {error}; "
+                "the same command begins anew"
+            ) from None
 
     def __iter__(self) -> Iterator[Piece]:
         """All of them, in order."""

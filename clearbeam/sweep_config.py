@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +14,11 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from simulate.arrays import ArrayGeometry
+from simulate.arrays import MOST_M, MOST_MICS, ArrayGeometry
 from simulate.config import find_config, nearest, read_yaml, validate
 from simulate.scene_config import SceneConfig, find_scene
 
+_MOST_POINTS = 10_000
 _CIRCLE = ("circle.mics", "circle.diameter_m")
 
 Values = Annotated[list[Any], Field(min_length=1)]
@@ -49,6 +51,9 @@ class SweepConfig(BaseModel):
             for cell in cells:
                 if cells.count(cell) > 1:
                     raise ValueError(f"expected different values of {key}, found {cell} twice")
+        n_points = math.prod(map(len, grid.values()))
+        if n_points > _MOST_POINTS:
+            raise ValueError(f"expected a grid of at most {_MOST_POINTS} points, found {n_points}")
         return grid
 
     @classmethod
@@ -118,10 +123,12 @@ def _circle(values: Mapping[str, Any], arrays: Path) -> Path:
     if len(values) < len(_CIRCLE):
         raise ValueError(f"expected {' and '.join(_CIRCLE)}, found only {next(iter(values))}")
     n_mics, diameter_m = (values[key] for key in _CIRCLE)
-    if not isinstance(n_mics, int) or n_mics < 1:
+    if not isinstance(n_mics, int) or not 1 <= n_mics <= MOST_MICS:
         raise ValueError(f"expected circle.mics to be a number of microphones, found {n_mics}")
-    if not isinstance(diameter_m, (int, float)) or not diameter_m > 0:
-        raise ValueError(f"expected circle.diameter_m above 0 metres, found {diameter_m}")
+    if not isinstance(diameter_m, (int, float)) or not 0 < diameter_m <= MOST_M:
+        raise ValueError(
+            f"expected circle.diameter_m above 0 and up to {MOST_M:g} metres, found {diameter_m}"
+        )
     angle = 2 * np.pi * np.arange(n_mics) / n_mics
     xy = (diameter_m / 2 * np.stack([np.cos(angle), np.sin(angle)], axis=1)).round(6).tolist()
     name = f"circle_{n_mics}mic_{diameter_m * 1000:g}mm"

@@ -1,6 +1,6 @@
 """Training clips by number, from data sets of `simulate`, and batches of them.
 
-The only module of this package that looks at `simulate`, and only at its manifests.
+The only module of this package that looks at `simulate`, and only at its data sets.
 
 A clip is a dict of arrays whose last axis is time: ``mixture (mics, samples)`` and ``early
 (samples,)``, the wanted talker at mic 0, float32 at 16 kHz; or what other sources give.
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import soundfile
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from multichannel.stft import STFTConfig
 from simulate import read_manifest
+from simulate.sound_files import read_sound
 
 LEVEL = 0.1  # RMS of mic 0 of every clip before augmentation
 _INAUDIBLE = 1e-3  # a talker 60 dB below the mixture
@@ -43,8 +43,23 @@ class Source(Protocol):
 
 
 def records_of(dataset: Path) -> list[dict]:
-    """Records of a data set of `simulate`, with absolute paths."""
-    return list(read_manifest(dataset))
+    """Records of a data set of `simulate`, with absolute paths.
+
+    Raises:
+        ValueError: there is none, or a record lacks what training wants to know.
+    """
+    records = list(read_manifest(dataset))
+    for record in records:
+        try:
+            known = samples_of(record) > 0 and len(record["array"]["positions_m"]) > 0
+        except (KeyError, TypeError, ValueError, OverflowError):
+            known = False
+        if not known or "mixture" not in record["paths"]:
+            raise ValueError(
+                f"expected mixtures with fs, seconds and array in {dataset}, "
+                f"found {record.get('id')} without"
+            )
+    return records
 
 
 def samples_of(record: dict) -> int:
@@ -54,13 +69,10 @@ def samples_of(record: dict) -> int:
 
 def read_clip(record: dict) -> Clip:
     """Mixture and early image at mic 0, all talkers together, of a record."""
-    mixture, _ = soundfile.read(record["paths"]["mixture"], dtype="float32", always_2d=True)
+    mixture, _ = read_sound(record["paths"]["mixture"])
     if not record["paths"].get("early"):
         raise ValueError(f"expected early images in the data set, found none in {record['id']}")
-    early = sum(
-        soundfile.read(path, dtype="float32", always_2d=True)[0][:, 0]
-        for path in record["paths"]["early"]
-    )
+    early = sum(read_sound(path)[0][:, 0] for path in record["paths"]["early"])
     return {"mixture": np.ascontiguousarray(mixture.T), "early": np.asarray(early)}
 
 

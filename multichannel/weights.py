@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,8 @@ from multichannel.gtcrn import GTCRN, GTCRNConfig
 FOLDER = Path(__file__).parent / "weights"
 
 Net = TypeVar("Net", bound=nn.Module)
+Config = TypeVar("Config")
+LARGEST = 256  # number in the config of a network
 
 
 def shipped(folder: Path = FOLDER) -> list[str]:
@@ -65,12 +67,15 @@ def with_weights(net: Net, path: Path) -> Net:
         ValueError: the file is torn or holds another network.
     """
     try:
-        net.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        net.load_state_dict(tensors)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"expected a safetensors file, found {path}: {error}") from None
     except RuntimeError as error:
         reason, kind = " ".join(str(error).split())[:160], type(net).__name__
         raise ValueError(f"expected the weights of a {kind} in {path}, found: {reason}") from None
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(f"expected finite weights in {path}, found NaN or infinity")
     return net.eval()
 
 
@@ -78,17 +83,57 @@ def read_config(path: Path) -> GTCRNConfig:
     """The network's config from a JSON file; the published one's where there is no file."""
     if not path.is_file():
         return GTCRNConfig()
-    try:
-        return GTCRNConfig(**json.loads(path.read_text(encoding="utf-8"))["network"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"expected a model config in {path}, found {error!r}") from None
+    return network_config(GTCRNConfig, read_facts(path), path)
 
 
 def latency_of(path: Path) -> float | None:
-    """The latency in ms that a file's network was trained for, None where it does not say."""
+    """The latency in ms that a file's network was trained for, None where it does not say.
+
+    Raises:
+        ValueError: something else is written there.
+    """
     note = path.with_suffix(".json")
-    facts = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    return facts.get("latency_ms")
+    found = read_facts(note).get("latency_ms") if note.is_file() else None
+    if found is not None and not _fits(found, (float,)):
+        raise ValueError(f"expected latency_ms to be a number in {note}, found {found!r}")
+    return found
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What is written beside weights; ValueError for anything but JSON of keys and values."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected a model config in {path}, found {error!r}") from None
+    if not isinstance(facts, dict):
+        raise ValueError(f"expected a model config in {path}, found {type(facts).__name__}")
+    return facts
+
+
+def network_config(kind: type[Config], facts: dict[str, Any], path: Path) -> Config:
+    """The config of a network from what is written beside its weights.
+
+    Raises:
+        ValueError: there is none, or a key or value that does not fit; numbers above `LARGEST`
+            would only fill the memory before the weights are seen not to fit.
+    """
+    told, hints = facts.get("network"), get_type_hints(kind)
+    if not isinstance(told, dict):
+        raise ValueError(f"expected a model config in {path}, found no keys under 'network'")
+    for key, value in told.items():
+        if key not in hints or not _fits(value, get_args(hints[key]) or (hints[key],)):
+            raise ValueError(f"expected a model config in {path}, found {key}: {value!r}")
+    try:
+        return kind(**told)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _fits(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value of JSON is of one of these types, and of a size that networks have."""
+    if type(value) not in kinds and not (type(value) is int and float in kinds):
+        return False
+    return not isinstance(value, (int, float)) or 0 <= value <= LARGEST
 
 
 def save_gtcrn(net: GTCRN, path: Path, **facts: object) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from multichannel.weights import find_weights, save_weights, with_weights
+from multichannel.weights import (
+    find_weights,
+    network_config,
+    read_facts,
+    save_weights,
+    with_weights,
+)
 from separation.count import CountRule
 from separation.network import SeparationConfig, SeparationNet
 
@@ -28,9 +32,9 @@ def load_separation(name: str | Path) -> SeparationNet:
         ValueError: the file or its config is missing, torn, or of another network.
     """
     path = find_separation(name)
-    with _config(path) as facts:
-        net = SeparationNet(SeparationConfig(**facts["network"]))
-    return with_weights(net, path)
+    note = path.with_suffix(".json")
+    config = network_config(SeparationConfig, read_facts(note), note)
+    return with_weights(SeparationNet(config), path)
 
 
 def count_rule(path: Path) -> CountRule:
@@ -39,28 +43,24 @@ def count_rule(path: Path) -> CountRule:
     Raises:
         ValueError: the config is missing, torn, or of another network.
     """
-    with _config(path) as facts:
-        return CountRule(**facts.get("count", {}))
+    note = path.with_suffix(".json")
+    told = read_facts(note).get("count", {})
+    try:
+        rule = CountRule._make(map(float, CountRule(**told)))
+        if not all(map(math.isfinite, rule)):
+            raise ValueError(f"{rule}")
+        return rule
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected a rule of counting in {note}, found {error}") from None
 
 
 def write_count_rule(path: Path, rule: CountRule) -> None:
     """Write a rule beside the weights of a file; raises as `count_rule`."""
-    with _config(path) as facts:
-        text = json.dumps({**facts, "count": rule._asdict()}, indent=1)
     config = path.with_suffix(".json")
+    text = json.dumps({**read_facts(config), "count": rule._asdict()}, indent=1)
     note = config.with_name(f".{config.name}.part")
     note.write_text(text + "\n", encoding="utf-8")
     note.replace(config)
-
-
-@contextmanager
-def _config(path: Path) -> Iterator[dict[str, Any]]:
-    """What is written beside weights; a ValueError for what is missing there."""
-    config = path.with_suffix(".json")
-    try:
-        yield json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"expected a separation config in {config}, found {error!r}") from None
 
 
 def save_separation(net: SeparationNet, path: Path, **facts: object) -> None:

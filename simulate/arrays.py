@@ -14,6 +14,8 @@ from simulate.config import config_dir, nearest, read_yaml
 
 Kind = Literal["linear", "circular", "planar", "irregular"]
 Position = tuple[float, float, float]
+MOST_MICS = 1024  # of an array, as many as a file can have channels
+MOST_M = 1000.0  # from an array's origin
 
 
 class ArrayGeometry(BaseModel):
@@ -28,17 +30,18 @@ class ArrayGeometry(BaseModel):
     name: str
     description: str = ""
     source: str = "generic"
-    positions_m: list[Position] = Field(min_length=1)
+    positions_m: list[Position] = Field(min_length=1, max_length=MOST_MICS)
 
     @field_validator("positions_m")
     @classmethod
     def _finite(cls, positions: list[Position]) -> list[Position]:
-        if not np.all(np.isfinite(positions)):
-            raise ValueError(f"expected finite positions in metres, found {positions}")
+        if not np.all(np.abs(positions) <= MOST_M):  # nor NaN
+            raise ValueError(f"expected positions within {MOST_M:g} m of the origin, found others")
         return positions
 
     @property
     def n_mics(self) -> int:
+        """How many there are."""
         return len(self.positions_m)
 
     def as_array(self) -> np.ndarray:

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from simulate.parsing import from_yaml_file
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -16,7 +17,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Frozen(BaseModel):
     """A model that cannot be changed and knows no keys but its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @cache
@@ -48,10 +49,7 @@ def read_yaml(path: str | Path, model: type[Model]) -> Model:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"expected a YAML file, found no file {path}")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    data = from_yaml_file(path)
     return validate({} if data is None else data, model, str(path))
 
 

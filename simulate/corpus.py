@@ -8,12 +8,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from simulate.corpus_readers import read_folder, read_lhotse
-from simulate.recordings import BUILTIN, BUILTIN_NOISE_S, RecordingError, Utterance, read_audio
+from simulate.parsing import from_json
+from simulate.recordings import (
+    BUILTIN,
+    BUILTIN_NOISE_S,
+    LONGEST_S,
+    RecordingError,
+    Utterance,
+    read_audio,
+)
 from simulate.synthetic import SYNTHETIC_KINDS
 
 __all__ = [
@@ -131,8 +139,8 @@ def _read_manifest(manifest: Path) -> list[Utterance]:
         if not line.strip():
             continue
         try:
-            records.append(_utterance(json.loads(line), manifest.parent))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            records.append(_utterance(from_json(line), manifest.parent))
+        except (KeyError, TypeError, ValueError) as error:
             where = f"{manifest}, line {number}"
             raise ValueError(
                 f"{where}: expected a record with path and seconds, found {error!r}"
@@ -140,10 +148,13 @@ def _read_manifest(manifest: Path) -> list[Utterance]:
     return records
 
 
-def _utterance(record: dict, folder: Path) -> Utterance:
+def _utterance(record: dict[str, Any], folder: Path) -> Utterance:
     names = ("speaker", "text", "split", "kind")
+    seconds = float(record["seconds"])
+    if not 0 < seconds < LONGEST_S:
+        raise ValueError(f"{seconds:g} seconds")
     return Utterance(
         str(folder / record["path"]),
-        float(record["seconds"]),
+        seconds,
         **{name: str(record.get(name) or "") for name in names},
     )

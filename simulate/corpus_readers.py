@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import soundfile
 
-from simulate.recordings import Utterance, part_of
+from simulate.parsing import from_json
+from simulate.recordings import LONGEST_S, Utterance, part_of
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 _VCTK_AUDIO = ("wav48_silence_trimmed", "wav48", "wav16", "wav")
@@ -93,7 +93,7 @@ def _seconds(path: Path) -> float | None:
     try:
         info = soundfile.info(path)
         # A file whose length its header does not tell claims an absurd one.
-        if 0 < info.frames < 2**48:
+        if 0 < info.frames < LONGEST_S * info.samplerate:
             return round(info.frames / info.samplerate, 4)
         why = f"{info.frames} samples"
     except (OSError, soundfile.SoundFileError) as error:
@@ -108,15 +108,18 @@ def _text(path: Path) -> str:
 
 def _lhotse_line(line: str, where: str, folder: Path) -> Utterance:
     try:
-        item = json.loads(line)
+        item = from_json(line)
         recording = item.get("recording", item)
         (source,) = (s for s in recording["sources"] if 0 in s["channels"])
         if source["type"] != "file" or item.get("channel", 0) not in (0, [0]):
             raise ValueError("a recording that is not channel 0 of a file")
+        seconds, start_s = float(item["duration"]), float(item.get("start", 0))
+        if not (0 < seconds < LONGEST_S and 0 <= start_s < LONGEST_S):
+            raise ValueError(f"{seconds:g} seconds from {start_s:g} s on")
         supervision = next(iter(item.get("supervisions") or [{}]))
         return Utterance(
-            part_of(_located(source["source"], folder), float(item.get("start", 0))),
-            float(item["duration"]),
+            part_of(_located(source["source"], folder), start_s),
+            seconds,
             str(supervision.get("speaker") or ""),
             str(supervision.get("text") or ""),
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from simulate.arrays import load_array
+from simulate.config import Frozen
+from simulate.parsing import from_json
 from simulate.recordings import RecordingError
 from simulate.render import Mixture, render
 from simulate.scene import Scene, sample_scene
-from simulate.scene_config import Frozen, SceneConfig
+from simulate.scene_config import SceneConfig
 from simulate.shards import (
     Progress,
     appearing,
@@ -55,7 +57,9 @@ def write_dataset(
     return manifest
 
 
-def plan_dataset(config: SceneConfig, count: int, seed: int = 0, jobs: int = 1) -> list[dict]:
+def plan_dataset(
+    config: SceneConfig, count: int, seed: int = 0, jobs: int = 1
+) -> list[dict[str, Any]]:
     """Records, without paths, of the mixtures that `write_dataset` would make; nothing is written.
 
     Raises ValueError where `write_dataset` does.
@@ -90,11 +94,11 @@ def _check(config: SceneConfig, count: int, seed: int, jobs: int) -> None:
     sample_scene(config, seed, 0)
 
 
-def _plan(config: SceneConfig, seed: int, index: int) -> dict:
+def _plan(config: SceneConfig, seed: int, index: int) -> dict[str, Any]:
     return record_of(sample_scene(config, seed, index), {})
 
 
-def read_manifest(path: str | Path) -> Iterator[dict]:
+def read_manifest(path: str | Path) -> Iterator[dict[str, Any]]:
     """Records of a data set (its folder, or its manifest.jsonl), with absolute paths of its files.
 
     Raises ValueError for a missing or malformed manifest, or a path that leaves the folder.
@@ -109,7 +113,7 @@ def read_manifest(path: str | Path) -> Iterator[dict]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = from_json(line)
                 paths = {name: _inside(root, value) for name, value in record["paths"].items()}
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 where = f"{path}, line {number}"
@@ -160,7 +164,7 @@ def _write_audio(mixture: Mixture, config: SceneConfig, folder: Path) -> dict[st
     return paths
 
 
-def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict:
+def record_of(scene: Scene, paths: dict[str, str | list[str]]) -> dict[str, Any]:
     """What a reader of the manifest learns of a mixture.
 
     `array.positions_m` and `azimuth_deg` are in the array's own axes, ready for steering; every
@@ -228,6 +232,6 @@ def seen_from(
     return round(float(wrapped), 3), round(float(np.linalg.norm(away)), 4)
 
 
-def _told(model: Frozen, names: set[str]) -> dict:
+def _told(model: Frozen, names: set[str]) -> dict[str, Any]:
     """Those of the fields that are not as they are by default, as plain data."""
     return model.model_dump(mode="json", include=names, exclude_defaults=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -13,7 +12,9 @@ import soxr
 
 from simulate.arrays import ArrayGeometry
 from simulate.decay import measure_rt60
+from simulate.parsing import from_json
 from simulate.sofa import is_sofa, list_sofa, read_sofa
+from simulate.sound_files import read_sound
 
 _FILES = (".flac", ".wav", ".sofa")
 _DIRECT_S = 0.0025  # the direct sound of a measured response is its first so many seconds
@@ -64,7 +65,7 @@ def _manifest(manifest: Path) -> list[Response]:
     for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip():
             try:
-                record = json.loads(line)
+                record = from_json(line)
                 file = manifest.parent / record["path"]
                 known = _known(record)
             except (KeyError, TypeError, ValueError) as error:
@@ -124,7 +125,7 @@ def read_response(path: str, fs: int) -> np.ndarray:
         if is_sofa(path):
             x, rate = read_sofa(path)
         else:
-            x, rate = soundfile.read(path, dtype="float64", always_2d=True)
+            x, rate = read_sound(path, "float64")
     except (OSError, soundfile.SoundFileError) as error:
         raise ValueError(f"expected a response that can be read, found {path} ({error})") from None
     x = x if rate == fs else np.asarray(soxr.resample(x, rate, fs))

@@ -13,11 +13,11 @@ from simulate.corpus import Corpus, Utterance, load_corpus
 from simulate.quantity import Quantity, bounds, draw
 from simulate.recordings import RecordingError, check_audio
 from simulate.scene import Scene, Source, sample_scene
-from simulate.scene_config import SceneConfig, TalkerConfig
+from simulate.scene_config import LONGEST_S, SceneConfig, TalkerConfig
 from simulate.timeline import Segment
 from simulate.turns import Turn, TurnConfig, overlap_ratio, plan_turns
 
-SHORTEST_S, LONGEST_S = 30.0, 3600.0
+SHORTEST_S = 30.0
 _PIECE_S = 60.0  # longest piece of a noise that is held in memory
 _DRAWS = 20  # of a scene whose noises cannot be read
 

@@ -17,7 +17,7 @@ from pydantic import (
 
 from simulate.config import nearest
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond that nothing here is meant
 
 
 class _Distribution(BaseModel):

@@ -13,6 +13,8 @@ from simulate.synthetic import synthetic_noise
 BUILTIN = "builtin"
 BUILTIN_NOISE_S = 60.0
 _FROM = "#t="  # W3C media fragments: `talk.flac#t=12.5` begins 12.5 s into the file
+LONGEST_S = 1e6  # of a recording, 12 days: more is a mistake, or meant to do harm
+_BLOCK = 2**16
 _MISSING_S = 0.25  # manifests round; a file that ends this much too early was cut off
 
 
@@ -78,8 +80,8 @@ def _read(path: str, start_s: float, duration_s: float | None) -> tuple[np.ndarr
         with soundfile.SoundFile(name) as file:
             rate = file.samplerate
             file.seek(min(round((start_s + float(offset_s or 0)) * rate), file.frames))
-            frames = -1 if duration_s is None else round(duration_s * rate)
-            x = file.read(frames, dtype="float64", always_2d=True)[:, 0]
+            frames = round((LONGEST_S if duration_s is None else duration_s) * rate)
+            x = _first_channel(file, frames)
     except (OSError, soundfile.SoundFileError) as error:
         raise RecordingError(path, " ".join(str(error).split())) from None
     if not np.all(np.isfinite(x)):
@@ -87,3 +89,15 @@ def _read(path: str, start_s: float, duration_s: float | None) -> tuple[np.ndarr
     if duration_s is not None and len(x) / rate < duration_s - _MISSING_S:
         raise RecordingError(path, f"it ends {duration_s - len(x) / rate:.2f} s early")
     return x, rate
+
+
+def _first_channel(file: soundfile.SoundFile, n_samples: int) -> np.ndarray:
+    """Block by block: neither other channels nor what a header only promises cost memory."""
+    blocks = [np.zeros(0)]
+    while n_samples > 0:
+        block = file.read(min(n_samples, _BLOCK), dtype="float64", always_2d=True)[:, 0]
+        if not len(block):
+            break
+        blocks.append(block.copy())
+        n_samples -= len(block)
+    return np.concatenate(blocks)

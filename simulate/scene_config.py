@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -13,12 +13,15 @@ from pydantic import (
     model_validator,
 )
 
-from simulate.arrays import Kind
+from simulate.arrays import MOST_MICS, Kind
 from simulate.config import Frozen, find_config, nearest, read_yaml
 from simulate.corpus import BUILTIN
 from simulate.directivity import PATTERNS
 from simulate.quantity import Choice, Quantity, Uniform, bounds
 from simulate.room_config import Names, RoomConfig
+
+LONGEST_S = 3600.0  # of a scene
+MOST_SOURCES = 100.0  # talkers, or noises of one kind
 
 Method = Annotated[
     Literal["exact", "fast", "hybrid", "ray"],
@@ -62,7 +65,7 @@ class MotionConfig(Frozen):
     speed_m_s: Quantity = Uniform(uniform=(0.5, 1.5))
     probability: float = Field(1, ge=0, le=1)
     facing: Literal["start", "ahead"] = "start"
-    step_m: float = Field(0.01, gt=0)
+    step_m: float = Field(0.01, ge=1e-4)
 
 
 class TalkerConfig(Frozen):
@@ -184,7 +187,7 @@ class SceneConfig(Frozen):
     speech: str = BUILTIN
     noise: str = BUILTIN
     split: str | None = None
-    fs: int = Field(16000, ge=8000)
+    fs: int = Field(16000, ge=8000, le=192000)
     references: Sequence[Literal["direct", "early", "image", "noise", "dry"]] = [
         "early",
         "image",
@@ -204,8 +207,23 @@ class SceneConfig(Frozen):
         for name, quantity in positive.items():
             if quantity is not None and not bounds(quantity)[0] > 0:
                 raise ValueError(f"expected {name} above 0, found {bounds(quantity)[0]:g}")
+        self._check_sizes()
         self._check_together()
         return self
+
+    def _check_sizes(self) -> None:
+        """No scene is so long, or so full, that nobody could have meant it."""
+        random = self.array.random
+        sizes: dict[str, tuple[Any, float]] = {"duration_s": (self.duration_s, LONGEST_S)}
+        sizes["talkers.count"] = (self.talkers.count, MOST_SOURCES)
+        sizes["array.random.mics"] = (0 if random is None else random.mics, MOST_MICS)
+        for kind, part in self.noise_mix:
+            sizes[f"noise_mix.{kind}.sources"] = (0 if part is None else part.sources, MOST_SOURCES)
+        for name, (quantity, most) in sizes.items():
+            if bounds(quantity)[1] > most:
+                raise ValueError(
+                    f"expected {name} of at most {most:g}, found {bounds(quantity)[1]:g}"
+                )
 
     def _check_together(self) -> None:
         """Keys that each are right and cannot go together."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulate.corpus import is_manifest, load_corpus, write_corpus
+from simulate.parsing import from_json
 from simulate.scene_config import SceneConfig
 from simulate.workers import for_each
 
@@ -145,8 +146,8 @@ def write_manifest(out: Path, count: int) -> Path:
 def _read_record(folder: Path) -> str:
     text = (folder / _RECORD).read_bytes()
     try:
-        json.loads(text)
-    except ValueError as error:
+        from_json(text).keys()
+    except (ValueError, AttributeError) as error:
         raise ValueError(
             f"expected a whole record in {folder}, found {error}; it is made again if deleted"
         ) from None
@@ -160,7 +161,7 @@ def tell_unreadable(manifest: Path) -> None:
         for line in lines:
             if '"unreadable": [' in line:
                 drawn_anew += 1
-                names |= set(json.loads(line)["unreadable"])
+                names |= set(map(str, json.loads(line)["unreadable"]))
     if names:
         shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
         warnings.warn(

@@ -7,9 +7,27 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+MOST_VALUES = 2**29  # samples times channels held at once: an hour of 8 microphones
+_BLOCK = 2**20
 _MAX_FLAC_CHANNELS = 8
 _FULL_SCALE = 2**23  # of 24-bit samples
 _MAX_WAV_BYTES = 2**32 - 2**16  # the size in a WAV header has 32 bits; RF64 is WAV with 64
+
+
+def read_sound(path: str | Path, dtype: str = "float32") -> tuple[np.ndarray, int]:
+    """All of a file, (samples, channels), and its rate; raises as soundfile does.
+
+    Block by block: a header that promises more than there is costs no memory. ValueError for more
+    than `MOST_VALUES`.
+    """
+    with soundfile.SoundFile(path) as file:
+        blocks, n_values = [np.zeros((0, file.channels), dtype)], 0
+        while len(block := file.read(_BLOCK // file.channels, dtype=dtype, always_2d=True)):
+            n_values += block.size
+            if n_values > MOST_VALUES:
+                raise ValueError(f"expected at most {MOST_VALUES} samples in {path}, found more")
+            blocks.append(block)
+        return np.concatenate(blocks), file.samplerate
 
 
 def write_sound(stem: Path, x: np.ndarray, fs: int) -> str:

@@ -62,7 +62,7 @@ def test_a_rule_is_kept_beside_the_weights(tmp_path):
     assert Separator.from_pretrained(path, "cpu").config.count == rule
     assert json.loads(path.with_suffix(".json").read_text())["training"] == {"step": 3}
     path.with_suffix(".json").write_text('{"network": {}, "count": {"ears": 2}}')
-    with pytest.raises(ValueError, match="expected a separation config"):
+    with pytest.raises(ValueError, match="expected a rule of counting"):
         count_rule(path)
 
 

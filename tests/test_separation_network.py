@@ -212,8 +212,8 @@ def test_weights_are_kept_and_found_again(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "match"),
     [
-        ("net.json", "{", "separation config"),
-        ("net.json", '{"network": {"widht": 3}}', "separation config"),
+        ("net.json", "{", "model config"),
+        ("net.json", '{"network": {"widht": 3}}', "model config"),
         ("net.json", '{"network": {"width": 16}}', "weights of a SeparationNet"),
         ("net.safetensors", "torn", "safetensors file"),
     ],

@@ -165,16 +165,15 @@ def show_plan(config: SceneConfig, out: Path, count: int, seed: int, jobs: int) 
 
 def load(scene: str) -> SceneConfig:
     """Return the scene of a YAML file or of a shipped name; one with `turns` is a meeting."""
-    import yaml
-
     from simulate import SceneConfig
     from simulate.meeting import MeetingConfig
+    from simulate.parsing import from_yaml_file
     from simulate.scene_config import find_scene
 
     path = find_scene(scene)
     try:
-        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        keys = from_yaml_file(path)
+    except (OSError, ValueError):
         keys = None  # said in one line below
     kind = MeetingConfig if isinstance(keys, dict) and "turns" in keys else SceneConfig
     return kind.load(scene)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from simulate.config import find_config, nearest, validate
+from simulate.parsing import from_yaml, from_yaml_file
 
 Built = TypeVar("Built")
 
@@ -19,7 +20,7 @@ Built = TypeVar("Built")
 class Strict(BaseModel):
     """Frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Simulated(Strict):
@@ -206,10 +207,7 @@ def load_recipe(name: str, overrides: list[str]) -> TrainConfig:
         raise ValueError(str(error).replace("unknown train", "unknown recipe")) from None
     if not path.is_file():
         raise ValueError(f"expected a recipe, found no file {path}")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    data = from_yaml_file(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(data).__name__}")
     for override in overrides:
@@ -223,8 +221,8 @@ def _put(data: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ValueError(f"expected key=value, found {override!r}")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = from_yaml(text)
+    except ValueError:
         value = text
     *way, last = key.split(".")
     for name in way:

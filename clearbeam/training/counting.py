@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -20,6 +19,7 @@ from separation.count import CountRule, levels_db
 from separation.kmeans import energetic
 from separation.network import SeparationNet
 from separation.separate import Separator
+from simulate.sound_files import read_sound
 
 _FOLDS = 5
 _RIDGE = 1e-3  # keeps the rule finite where all clips can be told apart
@@ -43,7 +43,7 @@ def heard_by(
     """What a network hears of the clips of a data set."""
     separator, found = Separator(net).eval(), []
     for done, record in enumerate(records, 1):
-        x, _ = soundfile.read(record["paths"]["mixture"], dtype="float32", always_2d=True)
+        x, _ = read_sound(record["paths"]["mixture"])
         found.append(_levels(separator, torch.from_numpy(x.T.copy())))
         seen(done)
     return Heard(np.stack(found), np.array([len(record["talkers"]) for record in records]))

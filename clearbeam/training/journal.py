@@ -41,7 +41,7 @@ class Journal:
     def __init__(self, folder: Path, done: int) -> None:
         self.path = folder / "log.jsonl"
         if self.path.is_file():
-            kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= done]
+            kept = [line for line in _whole_lines(self.path) if _step_of(line) <= done]
             _write(self.path, "".join(f"{line}\n" for line in kept))
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
@@ -111,8 +111,16 @@ def _write(path: Path, text: str) -> None:
 
 def _whole_lines(path: Path) -> list[str]:
     """Lines of a log; the last one may be torn."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     return text[: text.rfind("\n") + 1].splitlines()
+
+
+def _step_of(line: str) -> float:
+    """Of a line of the log; none that could be kept where something else has damaged it."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return math.inf
 
 
 def _levels(X: Tensor) -> np.ndarray:

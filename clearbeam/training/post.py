@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from multichannel.data import LEVEL, Clip, Source, records_of, samples_of
 from separation.postfilter import POST_INPUTS, post_inputs, with_rest
 from separation.separate import Separator
 from separation.weights import find_separation, load_separation
+from simulate.sound_files import read_sound
 
 
 class PostFilter(Enhance):
@@ -121,5 +121,5 @@ def clips_of(record: dict, separator: Separator) -> Sequence[Clip]:
 
 def _read(path: str) -> np.ndarray:
     """Channels ``(channels, samples)``."""
-    x = soundfile.read(path, dtype="float32", always_2d=True)[0]
+    x = read_sound(path)[0]
     return np.ascontiguousarray(x.T)

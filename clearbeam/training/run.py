@@ -14,7 +14,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import yaml
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -28,6 +27,7 @@ from clearbeam.training.tasks import Task, make_task
 from multichannel.kernels import compile_training_kernels
 from multichannel.memory import keep_freed_memory
 from multichannel.weights import pick_device
+from simulate.parsing import from_yaml
 from simulate.workers import ONE_THREAD, environment
 from simulate.workers import _end_with_parent as end_with_parent
 
@@ -90,7 +90,28 @@ def claim(config: TrainConfig, folder: Path) -> dict[str, Any] | None:
     path = folder / CHECKPOINT
     if not path.is_file():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_checkpoint(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a `Keeper` wrote. Tensors and numbers alone are read: code in a pickle does not run.
+
+    Raises ValueError for a damaged checkpoint, or another program's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state["step"] + state["skipped"] + state["keeper"]["stale"]
+        known = {"net", "average", "optimiser", "scaler"} <= state.keys()
+    except Exception as error:  # of an unpickler that meets what it was not made for: any
+        known, why = False, f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    else:
+        why = "another program's"
+    if not known:
+        raise ValueError(
+            f"expected a checkpoint of a training run in {path}, found {why}; "
+            "delete it to begin anew"
+        )
+    return state
 
 
 def is_finished(config: TrainConfig, state: dict[str, Any]) -> bool:
@@ -104,8 +125,8 @@ def is_finished(config: TrainConfig, state: dict[str, Any]) -> bool:
 def _resaved(saved: str) -> str:
     """A saved config as it would be saved now: keys that were not known then at their defaults."""
     try:
-        return TrainConfig.model_validate(yaml.safe_load(saved)).saved()
-    except (ValueError, yaml.YAMLError):
+        return TrainConfig.model_validate(from_yaml(saved)).saved()
+    except ValueError:
         return saved
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import soundfile
 from numpy.lib.format import open_memmap
 
 from multichannel.data import LEVEL, Clip, samples_of
 from separation.features import N_PAIRS, chosen_mics
+from simulate.sound_files import read_sound
 
 _MIX = 9  # first number of a generator's seed: how a clip is mixed
 _FULL_SCALE = 32767
@@ -100,7 +100,7 @@ def pack_talkers(records: Sequence[dict], folder: Path) -> None:
 
 def _read(record: dict, shape: tuple[int, int, int]) -> np.ndarray:
     files = [*(record["paths"].get("image") or []), record["paths"]["mixture"]]
-    clip = [soundfile.read(path, dtype="float32", always_2d=True)[0].T for path in files]
+    clip = [read_sound(path)[0].T for path in files]
     found = [x.shape for x in clip]
     if found != [shape[1:]] * shape[0]:
         raise ValueError(
