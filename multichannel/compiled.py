@@ -32,7 +32,16 @@ _NATIVE = {"x86_64": ["-march=native", "-mprefer-vector-width=512"], "aarch64": 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled engine, built where it was not yet.
+    """The compiled engine, built where it was not yet; raises as `built`."""
+    loaded = built(_SOURCES / "live.cpp")
+    loaded.gtcrn_new.restype = loaded.live_new.restype = ctypes.c_void_p
+    loaded.live_step.restype = loaded.live_state.restype = ctypes.c_int64
+    loaded.live_broken.restype = ctypes.c_uint32
+    return loaded
+
+
+def built(source: Path) -> ctypes.CDLL:
+    """The library of a C++ file, which may include ``native/*.h``.
 
     Raises:
         RuntimeError: there is no C++ compiler, or it failed.
@@ -40,14 +49,10 @@ def library() -> ctypes.CDLL:
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if compiler is None:
         raise RuntimeError("expected a C++ compiler (c++, g++ or clang++), found none")
-    path = cache_folder() / f"live-{_fingerprint(compiler)}.so"
+    path = cache_folder() / f"{source.stem}-{_fingerprint(compiler, source)}.so"
     if not path.is_file():
-        _build(compiler, path)
-    loaded = ctypes.CDLL(str(path))
-    loaded.gtcrn_new.restype = loaded.live_new.restype = ctypes.c_void_p
-    loaded.live_step.restype = loaded.live_state.restype = ctypes.c_int64
-    loaded.live_broken.restype = ctypes.c_uint32
-    return loaded
+        _build(compiler, source, path)
+    return ctypes.CDLL(str(path))
 
 
 @functools.cache
@@ -60,7 +65,7 @@ def can_compile() -> bool:
     return True
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: str, source: Path) -> str:
     """Of all that the library depends on."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
     try:
@@ -69,19 +74,18 @@ def _fingerprint(compiler: str) -> str:
     except OSError:
         cpu = platform.processor()
     digest = hashlib.sha256(version + cpu.encode() + " ".join(_FLAGS).encode())
-    for source in (*sorted(_SOURCES.glob("*.h")), _SOURCES / "live.cpp"):
-        digest.update(source.read_bytes())
+    for part in (*sorted(_SOURCES.glob("*.h")), source):
+        digest.update(part.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _build(compiler: str, path: Path) -> None:
+def _build(compiler: str, source: Path, path: Path) -> None:
     """Compile into ``path``, for this very processor where the compiler knows how."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    source = str(_SOURCES / "live.cpp")
     native = _NATIVE.get(platform.machine(), [])
     try:
         for extra in (native, []):
-            command = [compiler, *_FLAGS, *extra, source, "-o", str(partial)]
+            command = [compiler, *_FLAGS, *extra, f"-I{_SOURCES}", str(source), "-o", str(partial)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 partial.replace(path)
@@ -89,7 +93,7 @@ def _build(compiler: str, path: Path) -> None:
     finally:
         partial.unlink(missing_ok=True)
     reason = " ".join(done.stderr.split())[:300]
-    raise RuntimeError(f"expected {compiler} to build the live engine, found: {reason}")
+    raise RuntimeError(f"expected {compiler} to build {source.name}, found: {reason}")
 
 
 def pointer(array: np.ndarray | None) -> ctypes.c_void_p:

@@ -10,13 +10,18 @@ Axes: spectrum ``X (mics, freqs, frames)``, masks and posteriors ``(classes, fre
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from multichannel import compiled_ops
 from multichannel.loading import load_diagonal
 from multichannel.spatial import finite_as_a_rule
+from multichannel.stream import MAX_MICS
 
 Prior = Literal["masks", "frequency", "time"]
 
@@ -25,6 +30,7 @@ _TINY = 1e-20
 _LOADING = 1e-3
 # Bytes of features whose EM runs to its end before the next frequencies are looked at.
 _BLOCK_BYTES = 4 << 20
+_MAX_CLASSES = 8  # of native/mixture.cpp
 
 
 def spatial_posteriors(
@@ -41,7 +47,8 @@ def spatial_posteriors(
 
     Args:
         X: spectrum ``(mics, freqs, frames)``; values that are not finite count as zero.
-        masks: ``(classes, freqs, frames)``, not negative; need not add up to one.
+        masks: ``(classes, freqs, frames)``, not negative; need not add up to one. Where all are
+            zero nothing is known, and the bin has no part in the first M step.
         n_iterations: of EM; 0 returns the masks, made to add up to one.
         prior: of a class in a bin before the mics are asked: its mask (``masks``), its share of the
             frames of the frequency, or its share of the freqs of the frame.
@@ -58,14 +65,61 @@ def spatial_posteriors(
             "expected X of shape (mics, freqs, frames) and masks (classes, freqs, frames), "
             f"found {tuple(X.shape)} and {tuple(masks.shape)}"
         )
-    masks = _shares(torch.nan_to_num(masks, nan=0.0).clamp(min=0).to(X.real.dtype), 0)
+    masks = torch.nan_to_num(masks, nan=0.0).clamp(min=0).to(X.real.dtype)
+    total = masks.sum(0)
+    masks = masks / torch.where(total > _TINY, total, 1)
+    if n_iterations == 0:
+        return torch.where(total > _TINY, masks, 1 / len(masks))
     n_mics, _, n_frames = X.shape
+    if _compiles(X, masks, n_iterations, prior):
+        return _compiled_em(X, masks, n_iterations, prior, strength)
     if prior == "time":  # a frame's prior needs all freqs
         return _em(_features(X), masks, n_mics, n_iterations, prior, strength)
     size = max(1, _BLOCK_BYTES // max(1, 4 * n_frames * n_mics**2))
     parts = zip(X.split(size, 1), masks.split(size, 1), strict=True)
     found = [_em(_features(x), m, n_mics, n_iterations, prior, strength) for x, m in parts]
     return torch.cat(found, 1)
+
+
+def _compiles(X: Tensor, masks: Tensor, n_iterations: int, prior: Prior) -> bool:
+    """Whether `_compiled_em` can do it: a frequency after the other, so not where they wait for
+    each other."""
+    if not compiled_ops.fits(X, masks) or len(X) > MAX_MICS or len(masks) > _MAX_CLASSES:
+        return False
+    return prior != "time" or n_iterations == 1
+
+
+def _compiled_em(
+    X: Tensor, masks: Tensor, n_iterations: int, prior: Prior, strength: float
+) -> Tensor:
+    """`_em` of all freqs in single precision on a CPU, by native/mixture.cpp."""
+    n_mics, n_freqs, n_frames = X.shape
+    X = X.resolve_conj()
+    before = masks.mean(1, keepdim=True).expand_as(masks) if prior == "time" else masks
+    posterior = masks.clone(memory_format=torch.contiguous_format)
+    X_steps, steps = ((ctypes.c_int64 * 3)(*one.stride()) for one in (X, before))
+    _library().mixture_em(
+        ctypes.c_void_p(X.data_ptr()),
+        X_steps,
+        n_mics,
+        ctypes.c_int64(n_freqs),
+        ctypes.c_int64(n_frames),
+        ctypes.c_void_p(posterior.data_ptr()),
+        len(masks),
+        None if prior == "frequency" else ctypes.c_void_p(before.data_ptr()),
+        steps,
+        n_iterations,
+        ctypes.c_float(strength),
+        ctypes.c_double(_LOADING),
+    )
+    return posterior
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    from multichannel.compiled import built  # which imports a network, and that the STFT
+
+    return built(Path(__file__).parent / "native" / "mixture.cpp")
 
 
 def _em(
@@ -149,9 +203,3 @@ def _hermitian(vector: Tensor, n_mics: int) -> Tensor:
     pairs = torch.complex(real, imag) * 0.5**0.5
     A[..., m, n], A[..., n, m] = pairs, pairs.conj()
     return A
-
-
-def _shares(x: Tensor, axis: int) -> Tensor:
-    """``x`` over its sum along an axis; equal shares where the sum is zero."""
-    total = x.sum(axis, keepdim=True)
-    return torch.where(total > _TINY, x / total.clamp(min=_TINY), 1 / x.shape[axis])

@@ -1,6 +1,8 @@
 """Separation as the sound comes: blocks of it in, a stream for each of the network's talkers out.
 
-waveforms -> STFT -> causal network -> masks -> long STFT -> recursive covariances -> beams
+waveforms -> long STFT -> running classes of the spatial mixture model
+          -> STFT -> causal network, shown those -> masks
+          -> long STFT -> recursive covariances -> beams
 
 A block is worked on when it is complete, so it does not matter in what chunks it came, and a beam
 knows the block it is for. Whoever the network first heard as its number k stays stream k.
@@ -14,15 +16,13 @@ import torch
 from torch import Tensor
 
 from multichannel.spatial import CovarianceState, covariance_sums
-from multichannel.stft import STFT, STFTConfig, STFTStream
+from multichannel.stft import STFT, STFTStream
 from multichannel.stream import MAX_MICS, MicWarning, check_chunk
 from separation.beams import BEAMS
 from separation.network import SeparationNet, SeparationState
+from separation.running import BLOCK, LIVE_LONG, RunningClasses, heard_mics
 from separation.wiener import shares_of
 
-BLOCK_FRAMES = 32  # of the network: 512 ms; it takes two thirds longer for blocks of half of that
-# Half the overlap of the offline window: half the work for 0.1 dB.
-LIVE_LONG = STFTConfig(n_fft=2048, hop=1024)
 _FORGETTING = 0.997  # of what was heard a frame of this before: half of it in 15 s
 
 
@@ -30,13 +30,13 @@ class LiveSeparator:
     """One recording of 1 to 16 mics at 16 kHz on its way through a causal network and beams.
 
     Args:
-        net: causal.
+        net: causal and guided.
         n_mics: of the recording.
         reference_mic: whose view of the talkers is kept.
         beam: as `SeparatorConfig`.
 
     Raises:
-        ValueError: the network is not causal, too many mics, or no such reference mic.
+        ValueError: another network, too many mics, or no such reference mic.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class LiveSeparator:
         reference_mic: int = 0,
         beam: str = "wiener",
     ) -> None:
-        if net is None or not net.config.causal:
-            raise ValueError("expected a causal network for a live stream, found none")
+        if net is None or not (net.config.causal and net.config.guided):
+            raise ValueError("expected a causal, guided network for a live stream, found none")
         if not 1 <= n_mics <= MAX_MICS:
             raise ValueError(f"expected 1 to {MAX_MICS} mics, found {n_mics}")
         if not 0 <= reference_mic < n_mics:
@@ -58,23 +58,25 @@ class LiveSeparator:
         device = next(net.parameters()).device
         self.stft, self.long = STFT().to(device), STFT(LIVE_LONG).to(device)
         self._beam = BEAMS[beam]
-        self._block = BLOCK_FRAMES * self.stft.config.hop
+        self._block = BLOCK * self.long.config.hop
         self.reset()
 
     @property
     def latency_samples(self) -> int:
-        """How far the output lags the input: a block and the overlaps of both transforms."""
-        return self._block + self.stft.delay + self.long.delay
+        """How far the output lags the input: a block and the overlaps of the transforms."""
+        return self._block + self.stft.delay + 2 * self.long.delay
 
     def reset(self) -> None:
         """Forget all that was heard."""
         self.n_in = self.n_out = 0
         self.sums: CovarianceState | None = None  # of the classes
         self._state: SeparationState | None = None
-        self._first, self._last = STFTStream(self.stft), STFTStream(self.long)
+        self._classes = RunningClasses()
+        self._class_stft, self._last = STFTStream(self.long), STFTStream(self.long)
+        self._first = STFTStream(self.stft)
         silence = self.long.analysis_window.new_zeros(self.n_mics, 0, dtype=torch.float32)
         self._waiting = silence  # samples of a block that is not complete
-        self._heard = silence  # samples whose masks are not known yet
+        self._unclassed, self._unmasked = _Queue(silence), _Queue(silence)
         self._left_out: set[int] = set()
 
     @torch.no_grad()
@@ -117,13 +119,19 @@ class LiveSeparator:
 
     def _streams(self, x: Tensor) -> Tensor:
         """What a block completes."""
-        X = self._first.analyse(x)
-        (masks, _), self._state = self.net(X, self._state, self.reference_mic)
+        classes = self._class_images(x)
+        x = self._unclassed.through(x, classes.shape[-1])
+        X, C = self._first.analyse(torch.cat([x, classes])).split([self.n_mics, len(classes)])
+        (masks, _), self._state = self.net(X, self._state, self.reference_mic, shares_of(C))
         s = self._first.synthesise(masks * X[self.reference_mic])
-        heard = torch.cat([self._heard, x], -1)  # masks come later than what they are for
-        heard, self._heard = heard.split([s.shape[-1], heard.shape[-1] - s.shape[-1]], -1)
-        Z, S = self._last.analyse(torch.cat([heard, s])).split([self.n_mics, len(s)])
+        x = self._unmasked.through(x, s.shape[-1])
+        Z, S = self._last.analyse(torch.cat([x, s])).split([self.n_mics, len(s)])
         return self._last.synthesise(self._images(Z, shares_of(S)))[:-1]
+
+    def _class_images(self, x: Tensor) -> Tensor:
+        """Waveforms of the running classes ``(classes, samples)`` in the reference mic."""
+        Z = self._class_stft.analyse(x[heard_mics(self.n_mics, self.reference_mic)])
+        return self._class_stft.synthesise(self._classes.step(Z) * Z[0])
 
     def _images(self, Z: Tensor, masks: Tensor) -> Tensor:
         """Of the classes ``(classes, freqs, frames)``, by all that was heard so far."""
@@ -133,3 +141,16 @@ class LiveSeparator:
             sums += CovarianceState(kept * self.sums.total, kept * self.sums.weight)
         self.sums = sums
         return self._beam(Z, masks, self.reference_mic, sums)
+
+
+class _Queue:
+    """Samples ``(mics, samples)`` on the wait for what is made of them."""
+
+    def __init__(self, nothing: Tensor) -> None:
+        self._samples = nothing
+
+    def through(self, x: Tensor, n_ready: int) -> Tensor:
+        """Put ``x`` in at the end, take so many out at the start."""
+        samples = torch.cat([self._samples, x], -1)
+        self._samples = samples[:, n_ready:].clone()
+        return samples[:, :n_ready]

@@ -45,10 +45,10 @@ class SeparationConfig:
         intra, inter: units of each direction of the recurrences over bands and over frames.
         blocks: dual-path blocks.
         causal: recurrence over frames forwards only, and a running level.
-        guided: shown the shares of `coarse_shares`, which need the whole recording.
+        guided: shown the shares of `coarse_shares`, or of `running_shares` where causal.
 
     Raises:
-        ValueError: a size is not positive, or both causal and guided.
+        ValueError: a size is not positive.
     """
 
     n_talkers: int = 3
@@ -65,8 +65,6 @@ class SeparationConfig:
         for name in ("n_talkers", "embed", "width", "outer", "intra", "inter", "blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least 1, found {getattr(self, name)}")
-        if self.causal and self.guided:
-            raise ValueError("expected a network that is causal or guided, found both")
 
     @property
     def n_maps(self) -> int:

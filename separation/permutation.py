@@ -22,13 +22,16 @@ _ROUNDS = 10
 _TINY = 1e-12
 
 
-def blind_posteriors(X: Tensor, n_classes: int, seed: int = 0) -> Tensor:
+def blind_posteriors(
+    X: Tensor, n_classes: int, seed: int = 0, n_iterations: int = _ITERATIONS
+) -> Tensor:
     """Posteriors of the classes of a recording that nothing is known of.
 
     Args:
         X: spectrum ``(mics, freqs, frames)``.
         n_classes: talkers, and one for the noise.
         seed: of the first masks; the same seed gives the same posteriors.
+        n_iterations: of EM in each frequency by itself; one of all together follows.
 
     Returns:
         ``(classes, freqs, frames)``, classes in no order, but the same one in all freqs.
@@ -36,7 +39,7 @@ def blind_posteriors(X: Tensor, n_classes: int, seed: int = 0) -> Tensor:
     g = torch.Generator().manual_seed(seed)
     start = torch.rand(n_classes, *X.shape[1:], generator=g, dtype=torch.float64)
     masks = -start.clamp(min=_TINY).log()  # over their sum: uniform over all shares
-    found = spatial_posteriors(X, masks.to(X.real.dtype), _ITERATIONS)
+    found = spatial_posteriors(X, masks.to(X.real.dtype), n_iterations)
     return spatial_posteriors(X, aligned(found), 1, "time")
 
 
@@ -82,10 +85,12 @@ def _centred(posteriors: Tensor) -> Tensor:
 
 
 def _best(P: Tensor, profile: Tensor, orders: Tensor) -> Tensor:
-    """For every frequency of ``P`` the order that correlates best with its profile (freqs, k)."""
-    correlation = torch.einsum("jft,kft->fkj", P, profile.expand_as(P))
-    scores = torch.stack([correlation[:, range(len(o)), o].sum(-1) for o in orders.tolist()], -1)
-    return orders[scores.argmax(-1)]
+    """For every frequency of ``P`` the order that correlates best with its profile, ``(freqs, k)``;
+    a profile ``(classes, 1 or freqs, frames)``."""
+    n_classes = len(P)
+    correlation = P.transpose(0, 1) @ profile.permute(1, 2, 0)  # [f, j, k]
+    chosen = torch.nn.functional.one_hot(orders, n_classes).mT.flatten(1)  # [order, (j, k)]
+    return orders[(correlation.flatten(1) @ chosen.to(P.dtype).T).argmax(-1)]
 
 
 def _taken(P: Tensor, order: Tensor) -> Tensor:

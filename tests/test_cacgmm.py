@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from multichannel.compiled import can_compile
 from separation.cacgmm import Prior, spatial_posteriors
 from separation.permutation import aligned, blind_posteriors
 
@@ -121,6 +122,35 @@ def test_no_input_breaks_it(kind, prior):
     assert torch.allclose(found.sum(0), torch.ones_like(found[0]))
     if kind in ("a dead mic", "a copied mic", "float32"):
         assert (found.argmax(0) == truth.argmax(0))[1:].double().mean() > 0.95
+
+
+@pytest.mark.skipif(not can_compile(), reason="needs a C++ compiler")
+@pytest.mark.parametrize("kind", list(broken(mixture()[0])))
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_compiled_em_is_that_of_pytorch(kind, prior):
+    """One of them works in single precision."""
+    X, truth = mixture()
+    X = broken(X)[kind].to(torch.complex128)
+    masks = truth[..., : X.shape[-1]] * 0.6 + 0.2
+    masks[:, :, 3:] *= torch.tensor([0.0, 1.0])[torch.arange(2), None, None]  # a class less
+    n_iterations = 1 if prior == "time" else 4
+    expected = spatial_posteriors(X, masks, n_iterations, prior, strength=0.7)
+    frames_first = X.to(torch.complex64).mT.contiguous().mT  # as the STFT lays them out
+    for single in (frames_first, frames_first.contiguous()):
+        found = spatial_posteriors(single, masks.float(), n_iterations, prior, strength=0.7)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), expected, atol=1e-3, rtol=0)
+
+
+def test_what_nothing_is_known_of_is_left_to_the_mics():
+    """Bins with masks of zero neither shape the classes nor are shaped by them."""
+    X, truth = mixture()
+    half = truth * (torch.arange(N_FRAMES) < N_FRAMES // 2)
+    found = spatial_posteriors(X, half, 1, "frequency")
+    assert (found.argmax(0) == truth.argmax(0)).double().mean() > 0.97
+    first = spatial_posteriors(X[..., : N_FRAMES // 2], half[..., : N_FRAMES // 2], 1, "masks")
+    again = spatial_posteriors(X, half, 1, "masks")[..., : N_FRAMES // 2]
+    assert torch.allclose(again, first, atol=1e-9)
 
 
 def test_shapes_that_do_not_fit_are_told():

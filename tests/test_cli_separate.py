@@ -77,7 +77,8 @@ def test_many_recordings_each_get_a_folder_and_rates_are_kept(table):
 def causal(table) -> Path:
     """A causal network that nobody trained."""
     torch.manual_seed(0)
-    size = SeparationConfig(width=4, outer=4, intra=2, inter=2, blocks=1, causal=True)
+    sizes = {"width": 4, "outer": 4, "intra": 2, "inter": 2, "blocks": 1}
+    size = SeparationConfig(**sizes, causal=True, guided=True)
     save_separation(SeparationNet(size), table / "causal.safetensors")
     return table / "causal.safetensors"
 
@@ -164,7 +165,7 @@ def test_the_key_follows_the_recording_and_what_was_asked(table):
         (["two.wav", "--out", "out", *TWO, "--hop", 3], "a hop shorter than the window"),
         (["two.wav", "--out", "out", *TWO, "--window", 30], "a window of at most 20 s"),
         (["two.wav", "--out", "out", *TWO, "--beam", "ear"], "'ear' is not one of"),
-        (["two.wav", "--out", "out", *TWO, "--streaming"], "expected a causal network"),
+        (["two.wav", "--out", "out", *TWO, "--streaming"], "expected a causal, guided network"),
         (["two.wav", "--out", "out", "--streaming", "--model", "causal.safetensors",
           "--talkers", 4], "expected 1 to 3 talkers, found 4"),
         (["nan.wav", "--out", "out", "--streaming", "--model", "causal.safetensors"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,18 +12,20 @@ import torch
 from multichannel.stft import STFT
 from multichannel.stream import MicWarning
 from separation import SeparationConfig, SeparationNet, Separator, SeparatorConfig
-from separation.live import BLOCK_FRAMES, LiveSeparator
+from separation.live import LiveSeparator
 from separation.network import Separation
+from separation.running import BLOCK as BLOCK_FRAMES
+from separation.running import LIVE_LONG
 from separation.wiener import shares_of
 
 N_MICS, N_SAMPLES = 3, 45_000
-BLOCK = 256 * BLOCK_FRAMES
+BLOCK = BLOCK_FRAMES * LIVE_LONG.hop
 
 
 def network(causal: bool = True) -> SeparationNet:
     torch.manual_seed(0)
-    size = SeparationConfig(width=8, outer=8, intra=4, inter=4, blocks=1, causal=causal)
-    return SeparationNet(size).eval()
+    small = SeparationConfig(width=8, outer=8, intra=4, inter=4, blocks=1, guided=True)
+    return SeparationNet(replace(small, causal=causal)).eval()
 
 
 def recording(n_mics: int = N_MICS, n_samples: int = N_SAMPLES, seed: int = 0) -> torch.Tensor:
@@ -70,7 +73,8 @@ class Knowing(SeparationNet):
     """A causal network whose masks are the truth, somewhat blurred, of talkers in turns."""
 
     def __init__(self, images: torch.Tensor) -> None:
-        super().__init__(SeparationConfig(width=2, outer=2, intra=1, inter=1, causal=True))
+        small = SeparationConfig(width=2, outer=2, intra=1, inter=1, causal=True, guided=True)
+        super().__init__(small)
         S = STFT()(torch.cat([images[:, 0], torch.zeros(1, images.shape[-1])]))
         self.truth = torch.cat([S, torch.zeros_like(S[:1])])  # a mask of nobody, and the noise's
 
@@ -113,7 +117,7 @@ def test_broken_samples_are_silence_and_told_once():
 @pytest.mark.parametrize(
     ("causal", "n_mics", "options", "message"),
     [
-        (False, 2, {}, "expected a causal network for a live stream"),
+        (False, 2, {}, "expected a causal, guided network for a live stream"),
         (True, 17, {}, "expected 1 to 16 mics, found 17"),
         (True, 2, {"reference_mic": 2}, "expected reference_mic from 0 to 1, found 2"),
     ],

@@ -89,8 +89,6 @@ def test_shares_are_for_a_guided_network_and_no_other(guided):
     wrong = None if guided else torch.rand(N_CLASSES, N_FREQS, 4)
     with pytest.raises(ValueError, match="shares of shape"):
         _net(guided=guided)(X, shares=wrong)
-    with pytest.raises(ValueError, match="found both"):
-        SeparationConfig(causal=True, guided=True)
 
 
 def test_coarse_shares_say_who_is_where_loudest_first():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from torch import Tensor
 
 from clearbeam.training.config import TrainConfig
 from clearbeam.training.sources import completed, digest
@@ -21,6 +22,7 @@ from multichannel.data import Clip
 from multichannel.stft import STFT
 from separation.coarse import N_CLASSES, coarse_shares
 from separation.features import N_PAIRS, chosen_mics
+from separation.running import LIVE_LONG, running_shares
 from separation.wiener import LONG
 
 _ARRAYS = ("mixture", "early", "shares")
@@ -31,17 +33,26 @@ class Guided:
 
     Args:
         source: of clips with all their microphones.
+        causal: the shares are those of a live stream, which in every other clip has heard the clip
+            before.
     """
 
-    def __init__(self, source: Remixed) -> None:
-        self.source, self.lengths = source, source.lengths
-        self.stft, self.long = STFT(), STFT(LONG)
+    def __init__(self, source: Remixed, causal: bool = False) -> None:
+        self.source, self.lengths, self.causal = source, source.lengths, causal
+        self.stft, self.long = STFT(), STFT(LIVE_LONG if causal else LONG)
 
     def clip(self, index: int) -> Clip:
         clip = self.source.clip(index)
         x = torch.from_numpy(clip["mixture"])
-        shares = coarse_shares(x, self.stft, self.long, seed=index)
+        shares = self._shares(x, index)
         return {**clip, "mixture": clip["mixture"][chosen_mics(len(x))], "shares": shares.numpy()}
+
+    def _shares(self, x: Tensor, index: int) -> Tensor:
+        if not self.causal:
+            return coarse_shares(x, self.stft, self.long, seed=index)
+        before = x[:, x.shape[-1] % self.stft.config.hop :][:, : x.shape[-1] * (index % 2)]
+        shares = running_shares(torch.cat([before, x], -1), self.stft, self.long, seed=index)
+        return shares[..., before.shape[-1] // self.stft.config.hop :]
 
 
 class KeptGuided:
@@ -75,10 +86,11 @@ def is_guided(folder: Path) -> bool:
 def kept_guided(source: Remixed, name: str, cache: Path, config: TrainConfig) -> KeptGuided:
     """All clips of a source, whose parts are known by `name`; a broken cache is completed."""
     assert source.lengths is not None
-    facts = [name, source.n_talkers, source.seed, len(source.lengths)]
+    causal = config.network.get("causal", False)
+    facts = [name, source.n_talkers, source.seed, len(source.lengths), *["causal"] * causal]
     create = partial(create_guided, lengths=source.lengths, n_talkers=source.n_talkers)
     folder = cache / f"guided-{digest(facts)}"
-    work = partial(_write_row, Guided(source))
+    work = partial(_write_row, Guided(source, causal))
     return KeptGuided(completed(folder, len(source.lengths), create, work, config))
 
 

@@ -64,7 +64,7 @@ class Separate:
             from clearbeam.training.simulated import scene_of
 
             drawn = self._mixed(which, DrawnTalkers(scene_of(where), where.seed))
-            return Guided(drawn) if self.size.guided else drawn
+            return Guided(drawn, self.size.causal) if self.size.guided else drawn
         if is_guided(where):
             return KeptGuided(where)
         cache = cache_of(self.config, folder)

@@ -1,0 +1,237 @@
+// The EM of the spatial mixture model, one frequency after the other, so that all it works on stays
+// in the processor's caches: separation/cacgmm.py in single precision.
+//
+// Frames lie side by side in vectors of floats; the classes' matrices in vectors of doubles, a class
+// to a lane.
+#include "vectors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace clearbeam {
+namespace {
+
+constexpr int MAX_MICS = 16, MAX_CLASSES = DOUBLES;
+constexpr float TINY = 1e-20f;
+
+struct Complex {
+  D re, im;
+};
+
+// x = 2^e m with m around 1, and log m = 2 atanh((m - 1) / (m + 1)), whose series ends early.
+inline V logarithm(V x) {
+  const I bits = (I)x, e = (bits - 0x3f3504f3) >> 23;  // m from sqrt(1/2) to sqrt(2)
+  const V m = (V)(bits - (e << 23)), s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
+  V p = s2 * (1.0f / 9) + 1.0f / 7;
+  p = p * s2 + 1.0f / 5;
+  p = p * s2 + 1.0f / 3;
+  p = p * s2 + 1.0f;
+  return 2.0f * s * p + __builtin_convertvector(e, V) * 0.693147181f;
+}
+
+class Mixture {
+ public:
+  Mixture(int n_mics, int n_classes, int64_t n_frames)
+      : m(n_mics), k(n_classes), frames(n_frames), row((n_frames + LANES - 1) / LANES * LANES),
+        z(2 * m * row), features(m * m * row), posterior(k * row), form(k * row), prior(k * row), heard(row) {}
+
+  // z z^H of the directions z = x / |x|: powers, then real and imaginary parts of the pairs.
+  void listen(const Bin* X, int64_t mic_step, int64_t frame_step) {
+    for (int i = 0; i < m; ++i)
+      for (int64_t t = 0; t < frames; ++t) {
+        const Bin x = X[i * mic_step + t * frame_step];
+        const bool finite = std::isfinite(x.re) && std::isfinite(x.im);
+        z[2 * i * row + t] = finite ? x.re : 0;
+        z[(2 * i + 1) * row + t] = finite ? x.im : 0;
+      }
+    for (int64_t t = 0; t < row; t += LANES) {
+      V re[MAX_MICS], im[MAX_MICS], power{};
+      for (int i = 0; i < m; ++i) {
+        re[i] = load(&z[2 * i * row + t]);
+        im[i] = load(&z[(2 * i + 1) * row + t]);
+        power += re[i] * re[i] + im[i] * im[i];
+      }
+      store(&heard[t], power > 0.0f ? splat(1.0f) : V{});
+      const V scale = power > 0.0f ? 1.0f / (power > TINY ? power : splat(TINY)) : V{};
+      float* out = &features[t];
+      const auto put = [&](V value) {
+        store(out, value * scale);
+        out += row;
+      };
+      for (int i = 0; i < m; ++i) put(re[i] * re[i] + im[i] * im[i]);
+      for (int i = 0; i < m; ++i)
+        for (int j = i + 1; j < m; ++j) put(re[i] * re[j] + im[i] * im[j]);
+      for (int i = 0; i < m; ++i)
+        for (int j = i + 1; j < m; ++j) put(im[i] * re[j] - re[i] * im[j]);
+    }
+  }
+
+  void begin(const float* masks, int64_t class_step) {
+    std::fill(form.begin(), form.end(), 1.0f);
+    for (int c = 0; c < k; ++c)
+      std::copy_n(masks + c * class_step, frames, &posterior[c * row]);
+  }
+
+  void expect(const float* masks, const int64_t* steps) {
+    for (int c = 0; c < k; ++c)
+      for (int64_t t = 0; t < frames; ++t)
+        prior[c * row + t] = masks[c * steps[0] + t * steps[2]];
+    logarithms(prior);
+  }
+
+  void iterate(bool has_prior, float strength, double loading) {
+    if (!has_prior) expect_shares();
+    sum_outer_products();
+    invert(loading);
+    find_forms();
+    find_posteriors(strength);
+  }
+
+  void end(float* masks, int64_t class_step) const {
+    for (int c = 0; c < k; ++c) std::copy_n(&posterior[c * row], frames, masks + c * class_step);
+  }
+
+ private:
+  const int m, k;
+  const int64_t frames, row;
+  std::vector<float> z, features, posterior, form, prior, heard;
+  double sums[MAX_CLASSES][MAX_MICS * MAX_MICS];
+  float inverse[MAX_CLASSES][MAX_MICS * MAX_MICS], log_det[MAX_CLASSES];
+  Complex B[MAX_MICS][MAX_MICS];
+
+  void logarithms(std::vector<float>& x) {
+    for (size_t at = 0; at < x.size(); at += LANES) {
+      const V v = load(&x[at]);
+      store(&x[at], logarithm(v > TINY ? v : splat(TINY)));
+    }
+  }
+
+  // The prior of a class is its share of the frames.
+  void expect_shares() {
+    for (int c = 0; c < k; ++c) {
+      double share = 0;
+      for (int64_t t = 0; t < frames; ++t) share += posterior[c * row + t];
+      const double log_share = std::log(std::max(share / double(frames), double(TINY)));
+      std::fill_n(&prior[c * row], row, float(log_share));
+    }
+  }
+
+  void sum_outer_products() {
+    for (int c = 0; c < k; ++c) {
+      float* weight = &form[c * row];  // used up
+      for (int64_t t = 0; t < row; t += LANES)
+        store(weight + t, load(&posterior[c * row + t]) / load(weight + t) * load(&heard[t]));
+      for (int i = 0; i < m * m; ++i) {
+        V total{};
+        for (int64_t t = 0; t < row; t += LANES)
+          total += load(weight + t) * load(&features[i * row + t]);
+        sums[c][i] = sum(total);
+      }
+    }
+  }
+
+  // Matrices loaded and inverted, by Gauss and Jordan: positive ones need no pivots.
+  void invert(double loading) {
+    gather(loading);
+    D det = splat(1.0);
+    for (int p = 0; p < m; ++p) {
+      const D pivot = B[p][p].re, scale = 1.0 / pivot;
+      det *= pivot;
+      B[p][p] = {splat(1.0), D{}};
+      for (int j = 0; j < m; ++j) B[p][j] = {B[p][j].re * scale, B[p][j].im * scale};
+      for (int i = 0; i < m; ++i) {
+        if (i == p) continue;
+        const Complex f = B[i][p];
+        B[i][p] = Complex{};
+        for (int j = 0; j < m; ++j) {
+          B[i][j].re -= f.re * B[p][j].re - f.im * B[p][j].im;
+          B[i][j].im -= f.re * B[p][j].im + f.im * B[p][j].re;
+        }
+      }
+    }
+    for (int c = 0; c < k; ++c) {
+      log_det[c] = float(std::log(det[c]));
+      float* out = inverse[c];
+      for (int i = 0; i < m; ++i) *out++ = float(B[i][i].re[c]);
+      for (int i = 0; i < m; ++i)
+        for (int j = i + 1; j < m; ++j) *out++ = float(2 * B[i][j].re[c]);
+      for (int i = 0; i < m; ++i)
+        for (int j = i + 1; j < m; ++j) *out++ = float(2 * B[i][j].im[c]);
+    }
+  }
+
+  // A trace of the number of mics, since a matrix matters up to a factor only; then the load of
+  // multichannel/loading.py.
+  void gather(double loading) {
+    for (int c = 0; c < MAX_CLASSES; ++c) {
+      double trace = 0;
+      for (int i = 0; c < k && i < m; ++i) trace += sums[c][i];
+      const bool known = trace > double(TINY);
+      const double scale = known ? m / trace : 0, apart = scale / (1 + loading);
+      const double* re = sums[c] + m;
+      const double* im = re + m * (m - 1) / 2;
+      for (int i = 0; i < m; ++i) {
+        set(i, i, c, (known ? sums[c][i] * scale : 1) + loading, 0);
+        for (int j = i + 1; j < m; ++j, ++re, ++im) {
+          const double a = known ? *re * apart : 0, b = known ? *im * apart : 0;
+          set(i, j, c, a, b);
+          set(j, i, c, a, -b);
+        }
+      }
+    }
+  }
+
+  void set(int i, int j, int lane, double re, double im) {
+    B[i][j].re[lane] = re;
+    B[i][j].im[lane] = im;
+  }
+
+  void find_forms() {
+    for (int c = 0; c < k; ++c)
+      for (int64_t t = 0; t < row; t += LANES) {
+        V total{};
+        for (int i = 0; i < m * m; ++i) total += inverse[c][i] * load(&features[i * row + t]);
+        store(&form[c * row + t], total > TINY ? total : splat(TINY));
+      }
+  }
+
+  void find_posteriors(float strength) {
+    for (int64_t t = 0; t < row; t += LANES) {
+      const V factor = load(&heard[t]) * strength;
+      V score[MAX_CLASSES], most = splat(-3e38f), total{};
+      for (int c = 0; c < k; ++c) {
+        const V log_form = logarithm(load(&form[c * row + t]));
+        score[c] = load(&prior[c * row + t]) - factor * (float(m) * log_form + log_det[c]);
+        most = score[c] > most ? score[c] : most;
+      }
+      for (int c = 0; c < k; ++c) total += score[c] = exponential(score[c] - most);
+      for (int c = 0; c < k; ++c) store(&posterior[c * row + t], score[c] / total);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace clearbeam
+
+using namespace clearbeam;
+
+extern "C" {
+
+// X: complex, with its steps in values over mics, freqs and frames; masks: (classes, freqs, frames),
+// becomes the posteriors; prior: null for the shares of a frequency, else with its steps over
+// classes, freqs and frames.
+void mixture_em(const Bin* X, const int64_t* X_steps, int n_mics, int64_t n_freqs,
+                int64_t n_frames, float* masks, int n_classes, const float* prior,
+                const int64_t* prior_steps, int n_iterations, float strength, double loading) {
+  Mixture mixture(n_mics, n_classes, n_frames);
+  for (int64_t f = 0; f < n_freqs; ++f) {
+    float* of_freq = masks + f * n_frames;
+    mixture.listen(X + f * X_steps[1], X_steps[0], X_steps[2]);
+    mixture.begin(of_freq, n_freqs * n_frames);
+    if (prior) mixture.expect(prior + f * prior_steps[1], prior_steps);
+    for (int i = 0; i < n_iterations; ++i) mixture.iterate(prior, strength, loading);
+    mixture.end(of_freq, n_freqs * n_frames);
+  }
+}
+}
