@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Small networks run fastest on one thread a process, and an idle second thread only gets in the way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs coverage bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/clearbeam demo --out demo
@@ -18,11 +18,19 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The site, in site/: open site/index.html. It loads nothing from other machines.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Lines that tests run, those of the processes that tests start too.
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --cov --cov-report term:skip-covered
+
 bench: $(INSTALLED)
 	for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo
+	rm -rf $(VENV) build dist *.egg-info demo site
 
 # PESQ is published as C source only: without a compiler its column is left out and its tests skip.
 $(INSTALLED): pyproject.toml constraints.txt

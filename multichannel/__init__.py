@@ -4,6 +4,7 @@ from multichannel.beamform import apply_beamformer, mvdr_souden
 from multichannel.enhance import Enhancer
 from multichannel.frontend import FrontEndConfig
 from multichannel.gtcrn import GTCRN, GTCRNConfig
+from multichannel.live import LiveStream
 from multichannel.spatial import masked_covariance
 from multichannel.stft import STFT, STFTConfig
 from multichannel.stream import MicWarning
@@ -14,6 +15,7 @@ __all__ = [
     "Enhancer",
     "FrontEndConfig",
     "GTCRNConfig",
+    "LiveStream",
     "MicWarning",
     "STFTConfig",
     "apply_beamformer",

@@ -213,7 +213,7 @@ def choose_reference_mic(
     """
     _, _, speech, noise = sanitise(0, psd_speech.detach(), psd_noise.detach())
     noise = load_diagonal(noise, loading)
-    ratio = torch.linalg.solve(noise, speech)
+    ratio: Tensor = torch.linalg.solve(noise, speech)
     w = ratio / _nonzero(_trace(ratio))[..., None, None]  # one column a candidate
     speech_out = (w.conj() * (speech @ w)).real.sum((-3, -2))
     noise_out = (w.conj() * (noise @ w)).real.sum((-3, -2))
@@ -240,7 +240,8 @@ def _times(psd: Tensor, vector: Tensor) -> Tensor:
 def _solve(psd: Tensor, vector: Tensor) -> Tensor:
     # expanded, because solve takes a right side of fewer axes for a batch of vectors if it can
     vector = vector.expand(torch.broadcast_shapes(psd.shape[:-1], vector.shape))
-    return torch.linalg.solve(psd, vector.unsqueeze(-1)).squeeze(-1)
+    w: Tensor = torch.linalg.solve(psd, vector.unsqueeze(-1))
+    return w.squeeze(-1)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -117,7 +117,8 @@ def living_mic(power: Tensor, reference_mic: int) -> Tensor:
 def spread_mics(n_mics: int, n_chosen: int) -> Tensor:
     """Indices of that many mics, spread over the array."""
     chosen = torch.linspace(0, n_mics, min(n_mics, n_chosen) + 1)[:-1].round().long()
-    return chosen.unique()
+    mics: Tensor = chosen.unique()
+    return mics
 
 
 class MaskNetwork:

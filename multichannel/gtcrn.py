@@ -67,6 +67,7 @@ class GTCRNConfig:
 
     @property
     def n_maps(self) -> int:
+        """Real maps that the inputs become: three of each spectrum, one of all others."""
         return 3 * self.n_spectra + self.n_magnitudes + self.n_cues
 
 

@@ -53,6 +53,7 @@ class STFTConfig:
 
     @property
     def n_freqs(self) -> int:
+        """Bins of a spectrum."""
         return self.n_fft // 2 + 1
 
     def n_frames(self, n_samples: int) -> int:
@@ -127,7 +128,8 @@ class STFT(nn.Module):
         if self._compiled(x):
             X = compiled_ops.stft(x.reshape(-1, x.shape[-1]), window, hop, first, n_frames)
             return X.reshape(*x.shape[:-1], *X.shape[-2:]).mT
-        return torch.fft.rfft(x.unfold(-1, len(window), hop) * window).mT
+        frames: Tensor = torch.fft.rfft(x.unfold(-1, len(window), hop) * window)
+        return frames.mT
 
     def step(self, x: Tensor, state: STFTState | None = None) -> tuple[Tensor, STFTState]:
         """The frames that ``x (..., samples)`` completes, and the state for the next call.
@@ -307,7 +309,7 @@ def _faded(config: STFTConfig) -> np.ndarray:
 def _periodic_window(window: str, n: int) -> np.ndarray:
     name = window.removeprefix("sqrt_")
     try:
-        values = get_window(name, n, fftbins=True)
+        values: np.ndarray = get_window(name, n, fftbins=True)
     except ValueError as error:
         raise ValueError(f"expected a window that scipy knows, found {window!r}") from error
     return np.sqrt(np.maximum(values, 0)) if name != window else values

@@ -239,7 +239,8 @@ class Separator(nn.Module):
         at a mic."""
         assert self.net is not None
         if not self.net.config.guided:
-            return self.net(X, reference_mic=mic)[0]
+            found: Separation = self.net(X, reference_mic=mic)[0]
+            return found
         shares = coarse_shares(x, self.stft, self.long, mic, self.config.seed)
         found = self.net(X, reference_mic=mic, shares=shares)[0]
         for _ in range(self.config.n_passes - 1 if len(x) > 1 else 0):

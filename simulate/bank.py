@@ -32,6 +32,8 @@ from simulate.shards import (
 )
 from simulate.voice import mouths
 
+__all__ = ["Mixtures", "write_bank"]
+
 _NOISE_PLACES = 8  # of a room, beside its talkers: noises come from there, all together diffuse
 
 

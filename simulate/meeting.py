@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from simulate.corpus import Corpus, Utterance, load_corpus
 from simulate.quantity import Quantity, bounds, draw
 from simulate.recordings import RecordingError, check_audio
-from simulate.scene import Scene, Source, sample_scene
+from simulate.scene import Scene, sample_scene
 from simulate.scene_config import LONGEST_S, SceneConfig, TalkerConfig
+from simulate.sources import Source
 from simulate.timeline import Segment
 from simulate.turns import Turn, TurnConfig, overlap_ratio, plan_turns
 

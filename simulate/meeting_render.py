@@ -13,7 +13,8 @@ from simulate.corpus import read_audio
 from simulate.measured import stack_responses
 from simulate.noise import decorrelated_noise, diffuse_noise
 from simulate.responses import Responses, scene_responses
-from simulate.scene import Scene, Source
+from simulate.scene import Scene
+from simulate.sources import Source
 from simulate.timeline import Segment
 from simulate.turns import Turn
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
+from simulate.config import Frozen
 from simulate.directivity import PATTERNS, FirstOrder
 from simulate.quantity import draw
-from simulate.scene_config import Frozen, MicConfig
+from simulate.scene_config import MicConfig
 
 _HALF = 32  # taps to either side that read between two samples
 

@@ -13,7 +13,8 @@ from simulate.mics import capsules, clip, through_mics
 from simulate.motion import convolve_moving
 from simulate.noise import decorrelated_noise, diffuse_noise
 from simulate.responses import Responses, moving_images, scene_responses
-from simulate.scene import Scene, Source
+from simulate.scene import Scene
+from simulate.sources import Source
 from simulate.timeline import play
 
 _PEAK = 0.98
@@ -91,7 +92,8 @@ def _self_noise(scene: Scene, speech: float, rng: np.random.Generator) -> np.nda
     if scene.self_noise_db is None:
         return np.zeros(shape)
     rms = np.sqrt(speech) * 10 ** (scene.self_noise_db / 20)
-    return rms * rng.standard_normal(shape)
+    noise: np.ndarray = rms * rng.standard_normal(shape)
+    return noise
 
 
 def _noise_gain(scene: Scene, speech: np.ndarray, noise: np.ndarray, own: np.ndarray) -> float:
@@ -174,7 +176,8 @@ def _convolve(x: np.ndarray, h: np.ndarray, mixed: bool = False) -> np.ndarray:
     # Single precision halves the time; 1e-7 of the peak is below the 24 bits of the files.
     X, H = fft.rfft(x.astype(np.float32), n_fft), fft.rfft(h.astype(np.float32), n_fft)
     Y = np.einsum("kmf,kmf->mf", *np.broadcast_arrays(X, H)) if mixed else X * H
-    return fft.irfft(Y, n_fft)[..., :n_samples].astype(float)
+    y: np.ndarray = fft.irfft(Y, n_fft)[..., :n_samples]
+    return y.astype(float)
 
 
 def _power(x: np.ndarray) -> float:

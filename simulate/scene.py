@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from simulate.arrays import ArrayGeometry, load_array
+from simulate.config import Frozen
 from simulate.measured import Response, draw_room, list_responses, response_rt60
 from simulate.mics import Mic, draw_mics
 from simulate.motion import draw_path
 from simulate.placement import SOURCE_WALL_M, NoSpaceError, Place, draw_place
 from simulate.quantity import draw
 from simulate.scene_config import (
-    Frozen,
     MeasuredConfig,
     Method,
     MicConfig,

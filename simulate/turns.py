@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
+from simulate.config import Frozen
 from simulate.corpus import Utterance
 from simulate.quantity import Quantity, Uniform, bounds, draw
-from simulate.scene_config import Frozen
 from simulate.timeline import Segment
 
 MAX_OVERLAP_RATIO = 0.4
