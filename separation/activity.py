@@ -23,7 +23,7 @@ _LEAK_DB, _ABOVE_LEAK_DB = (-15.0, -6.0), 4.0
 _NOTHING_DB = 60.0  # below speech is no sound at all
 _FEW = 50  # frames in which a talker is the loudest: fewer do not tell what he leaves
 _HYSTERESIS_DB = 6.0
-_SHORTEST_S, _LONGEST_PAUSE_S, _EDGE_S = 0.4, 0.6, 0.3
+_SHORTEST_S, _LONGEST_PAUSE_S, _EDGE_S = 0.4, 0.6, 0.4
 _SILENCE_DB = -90.0
 
 

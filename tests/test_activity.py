@@ -19,7 +19,7 @@ def levels(*talks: list[tuple[float, float]], speech_db=-25.0, floor_db=-60.0) -
     return out
 
 
-def close(found, expected, tolerance_s=0.35) -> bool:
+def close(found, expected, tolerance_s=0.45) -> bool:
     return len(found) == len(expected) and np.allclose(found, expected, atol=tolerance_s)
 
 
@@ -68,7 +68,7 @@ def test_windows_without_a_stream_say_nothing_of_what_is_left():
 def test_a_soft_end_belongs_to_what_was_loud_before():
     x = levels([(2.0, 4.0)])
     x[0, round(4 / FRAME_S) : round(4.4 / FRAME_S)] = -58.0 + 4.0
-    assert spoken(x)[0][0][1] == pytest.approx(4.4, abs=0.35)
+    assert spoken(x)[0][0][1] == pytest.approx(4.4, abs=0.45)
 
 
 def test_a_stream_that_is_silent_never_talks():

@@ -47,7 +47,7 @@ def values(report, system: str) -> dict[str, float]:
 def test_the_reference_mic_gives_everybody_to_one_talker(dataset):
     found = values(evaluate_meetings(dataset, ["noisy"]), "noisy")
     assert found["talkers"] == 1 and found["confused"] == 50
-    assert found["missed"] < 2 and found["false"] < 15  # margins of 0.3 s on both sides
+    assert found["missed"] < 2 and found["false"] < 20  # margins on both sides
     assert found["der"] == pytest.approx(sum(found[k] for k in ("missed", "false", "confused")))
 
 
