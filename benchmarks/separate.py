@@ -81,6 +81,11 @@ class Setting:
         return self.ours.replace("clearbeam", "clearbeam-told", 1)
 
     @property
+    def live(self) -> tuple[str, ...]:
+        """The causal weights of the package, beside the others of the package."""
+        return ("clearbeam-live",) if self.model == "separate" else ()
+
+    @property
     def rivals(self) -> tuple[str, ...]:
         """Those that are blind as ours, but for being told how many talk."""
         return ("auxiva", *(("fastmnmf2",) if self.slow else ()), "cacgmm")
@@ -95,7 +100,8 @@ def conditions(setting: Setting) -> list[Condition]:
     blind = ("noisy", *setting.rivals)
     rooms = [
         Condition(
-            name, "eval_separate_2talkers", (*blind, *ORACLES, *ours), ALL, rt60_s=rt60_s
+            name, "eval_separate_2talkers", (*blind, *ORACLES, *setting.live, *ours), ALL,
+            rt60_s=rt60_s,
         )
         for name, rt60_s in ROOMS.items()
     ]  # fmt: skip
@@ -166,6 +172,9 @@ def claims(reports: dict[str, Report], setting: Setting) -> list[Claim]:
         found.append(gain(title, reports[name], ours, 11.0))
         found += [difference(title, reports[name], ours, r, 3.0) for r in setting.rivals]
         found.append(speed(f"{title}: speed", reports[name], ours, 5.0))
+        for live in setting.live:
+            found.append(gain(f"{title}: live", reports[name], live))
+            found.append(speed(f"{title}: speed, live", reports[name], live, 10.0))
     for array in ARRAYS:
         found.append(gain(array, reports[array], ours))
         found += [difference(array, reports[array], ours, r, 0.0) for r in setting.rivals]

@@ -21,7 +21,8 @@ from clearbeam.training.guided import Guided, KeptGuided, create_guided, write_g
 from clearbeam.training.talkers import PackedTalkers, Remixed, mixed_anew, pack_talkers
 from multichannel.data import records_of
 from separation.features import N_PAIRS
-from separation.weights import load_separation
+from separation.network import SeparationConfig, SeparationNet
+from separation.weights import load_separation, save_separation
 from simulate import SceneConfig, write_dataset
 
 SMALL_NET = ("network.width=8", "network.blocks=1", "network.inter=8", "compiled_layers=false")
@@ -61,6 +62,23 @@ def test_a_separation_network_trains_and_is_kept(data, tmp_path, recipe):
         assert np.isfinite(scores[f"valid_{name}"]), name
     net = load_separation(out / "last.safetensors")
     assert net.config.causal == (recipe == "separate-causal") and net.config.width == 8
+
+
+def test_a_causal_network_may_begin_as_one_that_looks_ahead(data, tmp_path):
+    """Its weights, less those that look ahead and those of further blocks."""
+    start, out = tmp_path / "start.safetensors", tmp_path / "run"
+    size = SeparationConfig(width=8, inter=8, blocks=2, guided=True)
+    torch.manual_seed(0)
+    save_separation(SeparationNet(size), start)
+    words = ("steps=1", "optimiser.lr=1e-9", "network.blocks=1")
+    result = _train("separate-causal", data, out, f"init={start}", *words)
+    assert result.exit_code == 0, result.output
+    ahead, causal = load_separation(start), load_separation(out / "last.safetensors")
+    for name, value in causal.state_dict().items():
+        cut = ahead.state_dict()[name][tuple(map(slice, value.shape))]
+        assert torch.allclose(value, cut, atol=1e-5), name
+    result = _train("separate-causal", data, tmp_path / "b", f"init={start}", "network.blocks=3")
+    assert result.exit_code == 2 and "init: expected blocks.2" in result.output
 
 
 FASNET = ("feature_dim=4", "hidden_dim=4", "tac_hidden_dim=4", "n_layers=1", "window_ms=16")
@@ -184,8 +202,9 @@ def test_clips_are_mixed_anew_and_repeatably(packed):
         assert any(not np.allclose(once["early"], other) for other in others)
 
 
-def test_guided_clips_are_kept_as_they_are_made(packed, tmp_path):
-    guided = Guided(Remixed(packed, 3, seed=5, all_mics=True))
+@pytest.mark.parametrize("causal", [False, True])
+def test_guided_clips_are_kept_as_they_are_made(packed, tmp_path, causal):
+    guided = Guided(Remixed(packed, 3, seed=5, all_mics=True), causal)
     create_guided(tmp_path, guided.lengths, 3)
     for index in range(len(guided.lengths)):
         made = guided.clip(index)

@@ -7,6 +7,7 @@ looks at them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ class Separate:
         net = SeparationNet(self.size)
         if self.config.init:
             start = load_separation(self.config.init)
-            if start.config != self.size:
+            if replace(start.config, causal=self.size.causal, blocks=self.size.blocks) != self.size:
                 raise ValueError(f"init: expected {self.size}, found {start.config}")
-            net.load_state_dict(start.state_dict())
+            _begin_as(net, start)
         return net
 
     def source(self, which: str, folder: Path) -> Source:
@@ -139,3 +140,16 @@ class Separate:
     def save(self, net: nn.Module, path: Path, facts: dict[str, Any]) -> None:
         assert isinstance(net, SeparationNet)
         save_separation(net, path, training=facts)
+
+
+def _begin_as(net: nn.Module, start: nn.Module) -> None:
+    """Take the weights of a network like it; of one that also looks ahead, those that do not; of
+    one with more blocks, the first ones.
+
+    Raises ValueError where it has fewer.
+    """
+    theirs = start.state_dict()
+    if missing := net.state_dict().keys() - theirs.keys():
+        raise ValueError(f"init: expected {sorted(missing)[0]}, found none")
+    cut = {k: theirs[k][tuple(map(slice, v.shape))] for k, v in net.state_dict().items()}
+    net.load_state_dict(cut)
