@@ -74,7 +74,7 @@ def test_a_causal_network_may_begin_as_one_that_looks_ahead(data, tmp_path):
     result = _train("separate-causal", data, out, f"init={start}", *words)
     assert result.exit_code == 0, result.output
     ahead, causal = load_separation(start), load_separation(out / "last.safetensors")
-    for name, value in causal.state_dict().items():
+    for name, value in causal.named_parameters():
         cut = ahead.state_dict()[name][tuple(map(slice, value.shape))]
         assert torch.allclose(value, cut, atol=1e-5), name
     result = _train("separate-causal", data, tmp_path / "b", f"init={start}", "network.blocks=3")
