@@ -77,8 +77,8 @@ class Tracker:
         numbers = [NOBODY if p == NOBODY else self.owner.index(p) for p in places]
         self._before = (piece, numbers)
         self._heard |= dict.fromkeys(n for n in numbers if n != NOBODY)
-        if len(self.weight) > _MOST:
-            self._merge(*_most_alike(self.memory))
+        if self.memory is not None and len(self.weight) > _MOST:
+            self._keep(np.arange(len(self.weight)) != self.memory.share.argmin())
         return numbers
 
     def _scores(self, piece: Piece) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ class Tracker:
             same = shared_sound(before, piece)
             share = _OVERLAP_KNOWN if self.knows_all else _OVERLAP_SHARE
             for k, number in enumerate(numbers):
-                if number != NOBODY:
+                if number != NOBODY and self.owner[number] != NOBODY:
                     scores[:, self.owner[number]] += share * same[:, k]
         return scores
 
@@ -172,10 +172,15 @@ class Tracker:
         heard &= clear >= _UNCLEAR_AT_ALL * usual
         if n_talkers:
             heard[np.argsort(-voices.share, kind="stable")[:n_talkers]] = True
-        new_place = np.where(heard, np.cumsum(heard) - 1, NOBODY)
-        self.memory = voices.some(heard)
-        self.weight = [w for w, kept in zip(self.weight, heard, strict=True) if kept]
-        self.owner = [int(new_place[p]) for p in self.owner]
+        self._keep(heard)
+
+    def _keep(self, which: NDArray[np.bool_]) -> None:
+        """Forget all but some places ``(talkers,)``; the numbers of the others are nobody's."""
+        assert self.memory is not None
+        places = np.append(np.where(which, np.cumsum(which) - 1, NOBODY), NOBODY)  # of NOBODY: last
+        self.memory = self.memory.some(which)
+        self.weight = [w for w, kept in zip(self.weight, which, strict=True) if kept]
+        self.owner = [int(places[p]) for p in self.owner]
 
 
 def talking(piece: Piece) -> NDArray[np.bool_]:
@@ -219,8 +224,7 @@ def _mix(memory: Voices, place: int, voice: Voices, before: float, added: float)
     memory.share[place] = max(memory.share[place], voice.share[0])
 
 
-def _most_alike(memory: Voices | None) -> tuple[int, int]:
-    assert memory is not None
+def _most_alike(memory: Voices) -> tuple[int, int]:
     alike = likeness(memory, memory)
     np.fill_diagonal(alike, -np.inf)
     one, other = np.unravel_index(int(alike.argmax()), alike.shape)
