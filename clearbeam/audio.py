@@ -21,12 +21,14 @@ import soxr
 from numpy.typing import NDArray
 
 from clearbeam.files import replacing
+from simulate.sound_files import new_sound
 
 Block = NDArray[np.float32]
 
 BLOCK_VALUES = 2**19  # samples times channels read at once: 2 MB, 4 s of 8 channels at 16 kHz
 RATES_HZ = (1_000, 1_000_000)
 UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a file written by a pipe
+LOUDEST = 1e10  # of float samples, where full scale is 1: integers of 32 bits are below
 FORMATS = {
     ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF",
     ".aif": "AIFF", ".caf": "CAF", ".w64": "W64", ".rf64": "RF64", ".au": "AU",
@@ -69,14 +71,14 @@ class Recording:
         frames = max(1, BLOCK_VALUES // self.n_mics)
         n_read = 0
         with ExitStack() as stack:
-            files = [stack.enter_context(_Stream(path)) for path in self.paths]
+            files = [stack.enter_context(_open(path)) for path in self.paths]
             while n_read < self.n_samples:
                 pieces = [_read(file, frames) for file in files]
                 n = min(len(piece) for piece in pieces)
                 if n == 0:
                     break
                 n_read += n
-                yield np.concatenate([piece[:n] for piece in pieces], axis=1).T
+                yield sound_in(np.concatenate([piece[:n] for piece in pieces], axis=1).T)
         self._finish(n_read)
 
     def _finish(self, n_read: int) -> None:
@@ -108,6 +110,17 @@ class Recording:
                 )
 
 
+def sound_in(x: Block) -> Block:
+    """`x` with NaN, which everything that follows knows, in place of what no converter makes.
+
+    Squares of floats beyond it would overflow.
+    """
+    loudest = np.float32(LOUDEST)
+    if np.abs(x).max(initial=0.0) <= loudest:
+        return x
+    return np.where(np.abs(x) <= loudest, x, np.float32(np.nan))
+
+
 class _Stream(soundfile.SoundFile):
     """A file that is only read forward, so that one whose length is unknown or untrue can be read.
 
@@ -117,6 +130,14 @@ class _Stream(soundfile.SoundFile):
     def seekable(self) -> bool:
         """Say that it cannot seek."""
         return False
+
+
+def _open(path: Path) -> _Stream:
+    """Open a file whose header was read before; it may have gone since."""
+    try:
+        return _Stream(path)
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"cannot read {path} any more: {' '.join(str(error).split())}") from None
 
 
 def _read(file: _Stream, frames: int) -> NDArray[np.float32]:
@@ -237,9 +258,10 @@ def write_audio(
                     f"{path.name} would clip: attenuated by {loss_db:.1f} dB", stacklevel=2
                 )
             _encode(scratch, partial, subtype, FORMATS[path.suffix.lower()], gain)
-        except soundfile.LibsndfileError as error:
-            why = error.error_string.rstrip(".")
-            raise OSError(f"cannot write {path}: {why}; is the disk full?") from None
+        except OSError as error:
+            if error.filename not in (str(scratch), str(partial)):
+                raise  # of what is read
+            raise OSError(f"cannot write {path}: {error.strerror}; is the disk full?") from None
         finally:
             scratch.unlink(missing_ok=True)
 
@@ -247,7 +269,7 @@ def write_audio(
 def _write_float(path: Path, blocks: Iterable[Block], sample_rate: int, channels: int) -> float:
     """Write `blocks` as 32-bit float and return the largest magnitude among them."""
     peak = 0.0
-    with soundfile.SoundFile(path, "w", sample_rate, channels, "FLOAT", format="W64") as file:
+    with new_sound(path, sample_rate, channels, "FLOAT", "W64") as file:
         for block in blocks:
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
             file.write(block.T)
@@ -258,9 +280,7 @@ def _encode(source: Path, target: Path, subtype: str, container: str, gain: floa
     """Write `source` times `gain` to `target` in the given format."""
     with (
         soundfile.SoundFile(source) as scratch,
-        soundfile.SoundFile(
-            target, "w", scratch.samplerate, scratch.channels, subtype, format=container
-        ) as file,
+        new_sound(target, scratch.samplerate, scratch.channels, subtype, container) as file,
     ):
         for block in scratch.blocks(BLOCK_VALUES // 8, dtype="float32"):
             file.write(block * np.float32(gain))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
@@ -192,10 +191,7 @@ def _check_files(paths: Iterable[Path]) -> None:
 
 def read_audio(path: Path) -> Tensor:
     """An audio file as (channels, samples)."""
-    try:
-        x, rate = read_sound(path)
-    except soundfile.SoundFileError as error:
-        raise ValueError(f"expected an audio file, found {path}: {error}") from None
+    x, rate = read_sound(path)
     if rate != SAMPLE_RATE or not len(x):
         raise ValueError(
             f"expected sound at {SAMPLE_RATE} Hz in {path}, found {len(x)} samples at {rate} Hz"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from os.path import realpath  # follows links that go round in circles as far as they go
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,7 @@ def output_paths(
         paths = [Path(out)]
     else:
         raise ValueError(f"expected --out to be a folder for {len(inputs)} recordings, found {out}")
-    _check_outputs({p.resolve() for files in recordings for p in files}, paths, may_exist)
+    _check_outputs({realpath(p) for files in recordings for p in files}, paths, may_exist)
     return paths
 
 
@@ -199,11 +200,11 @@ def _extension(path: Path) -> str:
     return ".wav" if FORMATS.get(path.suffix.lower()) == "WAV" else ".flac"
 
 
-def _check_outputs(inputs: set[Path], paths: Sequence[Path], may_exist: bool) -> None:
+def _check_outputs(inputs: set[str], paths: Sequence[Path], may_exist: bool) -> None:
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise ValueError(f"expected inputs of different names, found two that make {path}")
-        if path.resolve() in inputs:
+        if realpath(path) in inputs:
             raise ValueError(f"expected an output that is not an input, found {path}")
     existing = [path for path in paths if path.is_file()]
     if existing and not may_exist:

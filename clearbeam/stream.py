@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import soundfile
 
 from clearbeam.audio import FORMATS, Block, Recording, output_subtype, resample
 from clearbeam.files import check_writable, replacing
+from simulate.sound_files import new_sound
 
 if TYPE_CHECKING:
     from multichannel.live import LiveStream
@@ -160,7 +160,7 @@ def open_sink(name: str, rate: int) -> Iterator[Any]:
         subtype = output_subtype(path, rate, "PCM_16")
         with replacing(path) as partial:
             container = FORMATS[path.suffix.lower()]
-            with soundfile.SoundFile(partial, "w", rate, 1, subtype, format=container) as file:
+            with new_sound(partial, rate, 1, subtype, container) as file:
                 yield lambda y: file.write(np.clip(y, -1, 1))
     else:
         with open_device("OutputStream", name, 1, rate) as stream:

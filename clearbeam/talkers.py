@@ -68,12 +68,16 @@ def write_talkers(
 
 
 def publish(talkers: Talkers, folder: Path) -> Talkers:
-    """Move the files to where they belong, in place of older ones."""
+    """Move the files to where they belong, in place of older ones.
+
+    Who talks when goes last, because it says that all is there.
+    """
     for old in folder.glob("talker*.flac"):
         old.unlink()
-    for text in talkers.files[0].parent.glob("segments.*"):
-        text.replace(folder / text.name)
+    made = talkers.files[0].parent
     files = [file.replace(folder / file.name) for file in talkers.files]
+    for name in ("segments.rttm", "segments.json"):
+        (made / name).replace(folder / name)
     return talkers._replace(files=files)
 
 

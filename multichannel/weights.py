@@ -148,13 +148,20 @@ def save_weights(net: nn.Module, path: Path, **facts: object) -> None:
         net: the network.
         path: where to.
         facts: kept in the ``.json`` as they are: ``network``, its config; how it was trained.
+
+    Raises:
+        OSError: the disk does not take them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     tensors = {
         name: tensor.detach().contiguous().clone() for name, tensor in net.state_dict().items()
     }
-    save_file(tensors, temporary)
+    try:
+        save_file(tensors, temporary)
+    except SafetensorError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error}") from None
     temporary.chmod(0o644)  # the library makes it private
     config = path.with_suffix(".json")
     note = config.with_name(f".{config.name}.part")

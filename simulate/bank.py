@@ -13,7 +13,6 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from simulate.dataset import draw_mixture, seen_from, under
 from simulate.placement import place_source
@@ -30,6 +29,7 @@ from simulate.shards import (
     write_record,
     write_text,
 )
+from simulate.sound_files import new_sound
 from simulate.voice import mouths
 
 __all__ = ["Mixtures", "write_bank"]
@@ -87,7 +87,8 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
     with appearing(folder) as temporary:
         names = [f"{number:02d}.wav" for number in range(len(places))]
         for name, responses in zip(names, rir, strict=True):
-            soundfile.write(temporary / name, responses.T, scene.fs, subtype="FLOAT")
+            with new_sound(temporary / name, scene.fs, len(responses), "FLOAT", "WAV") as file:
+                file.write(responses.T)
         record = {
             "index": index,
             "paths": {"responses": under(folder.relative_to(out).as_posix(), names)},

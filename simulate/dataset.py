@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +115,19 @@ def read_manifest(path: str | Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 record = from_json(line)
-                paths = {name: _inside(root, value) for name, value in record["paths"].items()}
+                paths = {name: _located(root, value) for name, value in record["paths"].items()}
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 where = f"{path}, line {number}"
                 raise ValueError(f"{where}: expected a mixture, found {error!r}") from None
             yield record | {"paths": paths}
 
 
-def _inside(root: Path, value: str | list[str]) -> str | list[str]:
-    if isinstance(value, list):
-        return [str(_inside(root, v)) for v in value]
-    path = (root / value).resolve()
+def _located(root: Path, value: str | list[str]) -> str | list[str]:
+    return [_inside(root, v) for v in value] if isinstance(value, list) else _inside(root, value)
+
+
+def _inside(root: Path, value: str) -> str:
+    path = Path(realpath(root / value))  # links that go round in circles lead nowhere
     if not path.is_relative_to(root):
         raise ValueError(f"expected files inside {root}, found {value}")
     return str(path)

@@ -121,13 +121,7 @@ def draw_room(
 @lru_cache(maxsize=64)
 def read_response(path: str, fs: int) -> np.ndarray:
     """The responses of one `Response.path` at the rate `fs`, (mics, taps) float32."""
-    try:
-        if is_sofa(path):
-            x, rate = read_sofa(path)
-        else:
-            x, rate = read_sound(path, "float64")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise ValueError(f"expected a response that can be read, found {path} ({error})") from None
+    x, rate = read_sofa(path) if is_sofa(path) else read_sound(path, "float64")
     x = x if rate == fs else np.asarray(soxr.resample(x, rate, fs))
     if not np.all(np.isfinite(x)) or not np.any(x, axis=0).all():
         raise ValueError(f"expected a sound response in every channel, found another in {path}")

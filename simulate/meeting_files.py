@@ -25,7 +25,7 @@ from simulate.shards import (
     tell_unreadable,
     write_record,
 )
-from simulate.sound_files import open_sound, samples_24
+from simulate.sound_files import open_sound, samples_24, sound_name
 from simulate.workers import in_order
 
 Paths = dict[str, str | list[str]]
@@ -142,6 +142,7 @@ def _write_audio(
     blocks: Iterator[Block], scene: Scene, config: MeetingConfig, folder: Path
 ) -> Paths:
     """Write the blocks as they come; returns the names of the files by what they hold."""
+    names: dict[str, str] = {}
     with ExitStack() as stack:
         files: dict[str, soundfile.SoundFile] = {}
         for block in blocks:
@@ -149,8 +150,8 @@ def _write_audio(
                 if name not in files:
                     file = open_sound(folder / name, len(x), scene.n_samples, scene.fs)
                     files[name] = stack.enter_context(file)
+                    names[name] = sound_name(folder / name, len(x))
                 files[name].write(samples_24(x))
-        names = {name: Path(file.name).name for name, file in files.items()}
     paths: Paths = {kind: names[kind] for kind in ("mixture", "noise") if kind in names}
     for kind in ("early", "image", "dry"):
         if kind in config.references:

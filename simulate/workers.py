@@ -152,7 +152,7 @@ def _end_with_parent() -> None:
 
 def _on_cluster(work: Callable[[S], T], items: Sequence[S], address: str) -> Iterator[T]:
     try:
-        from distributed import Client, as_completed
+        from distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise ImportError("expected Dask for a cluster: pip install 'clearbeam[cluster]'") from None
     file = Path(address).is_file()
@@ -170,7 +170,13 @@ def _on_cluster(work: Callable[[S], T], items: Sequence[S], address: str) -> Ite
         running = as_completed(submit(_AHEAD), loop=client.loop)
         for future in running:
             running.update(submit(1))
-            yield future.result()
+            try:
+                yield future.result()
+            except KilledWorker:  # after those that tried it again
+                raise ChildProcessError(
+                    "workers of the cluster died, perhaps killed for memory; "
+                    "the same command goes on from here"
+                ) from None
 
 
 def _alone(work: Callable[[S], T], item: S) -> T:
