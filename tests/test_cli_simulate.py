@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -78,25 +76,6 @@ def test_quantities_are_those_of_the_records(tmp_path, scene):
 )
 def test_a_histogram_in_a_line(values, line):
     assert histogram_line(np.array(values, float), 4) == line
-
-
-def test_the_commands_of_the_guide_work(tmp_path, monkeypatch):
-    guide = (Path(__file__).parents[1] / "docs" / "simulate.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```(yaml|sh|python)\n(.*?)```", guide, flags=re.DOTALL)
-    names = iter(("my-array.yaml", "my-scene.yaml"))
-    for language, text in blocks:
-        if language == "yaml":
-            Path(next(names)).write_text(text)
-        elif language == "python":
-            exec(compile(text, "docs/simulate.md", "exec"), {"__name__": "__main__"})
-        else:
-            command = text.strip().removeprefix("clearbeam ").replace("--count 4", "--count 2")
-            succeeded(*shlex.split(command.replace("--jobs 2", "").replace("100", "20")))
-    assert len(blocks) == 7
-    for name in ("my-array.png", "data/mine/0000/0000000/mixture.flac", "data/mine/summary.png",
-                 "data/mine/lhotse/cuts.jsonl.gz", "data/mine/kaldi/segments"):  # fmt: skip
-        assert Path(name).is_file(), name
 
 
 def test_a_meeting_is_planned_made_and_exported_by_the_same_command(tmp_path):

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from cli import refused, succeeded, tree, voice, write
+from cli import refused, tree, voice, write
 
 from clearbeam.export import check
 from clearbeam.export.export import Job, export
@@ -26,6 +26,7 @@ from multichannel.frontend import REFINE_INPUTS
 
 ROOT = Path(__file__).parents[1]
 DOC = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorials" / "deploy.md").read_text(encoding="utf-8")
 
 
 def listed_after(words: str) -> set[str]:
@@ -181,16 +182,6 @@ def test_a_place_that_cannot_be_written_is_told_first(tmp_path):
     refused("such as live.onnx", "export", "default", "--out", tmp_path / "new")
 
 
-def test_the_page_s_commands_work(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(check, "SECONDS", 0.4)
-    commands = re.findall(r"^clearbeam (.*)$", DOC, flags=re.MULTILINE)
-    assert len(commands) == 4
-    for command in commands:
-        assert "SNR" in succeeded(*command.split()).stdout
-    assert {"live.onnx", "small.onnx", "live.pt", "network.onnx"} == tree(tmp_path)
-
-
 def enhanced_by(file: onnx.ModelProto, wav: Path) -> np.ndarray:
     """What an exported pipeline makes of a WAV, with our own STFT."""
     x = torch.from_numpy(soundfile.read(wav, dtype="float32")[0].T)
@@ -202,7 +193,7 @@ def test_the_page_s_python_enhances_a_wav(tmp_path, files, monkeypatch):
     monkeypatch.chdir(tmp_path)
     onnx.save(files(2), "live.onnx")
     wav = write(tmp_path / "recording.wav", voice(2, 0.5)[:-77])
-    exec(DOC.partition("```python\n")[2].partition("```")[0], {})
+    exec(TUTORIAL.partition("```python\n")[2].partition("```")[0], {})
     found, rate = soundfile.read("clean.wav", dtype="float32")
     assert rate == 16000
     np.testing.assert_allclose(found, enhanced_by(files(2), wav), atol=5e-5)

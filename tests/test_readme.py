@@ -1,77 +1,23 @@
-"""What the README says works: every command and every block of Python in it is run."""
+"""What the README says works, in both languages."""
 
 from __future__ import annotations
 
-import glob
 import re
-import shlex
-from pathlib import Path
 
-import pytest
-from cli import run, voice, write
+from pages import ROOT, blocks, links, play, prepare
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of one language, in order."""
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def lines() -> list[list[str]]:
-    """The words of each shell line, comments left out."""
-    shell = "".join(blocks("sh"))
-    return [words for line in shell.splitlines() if (words := shlex.split(line, comments=True))]
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    """A folder with the recordings that the README speaks of."""
+def test_the_commands_and_the_python_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "recording.wav", voice(6))
-    for k in (1, 2):
-        write(tmp_path / f"mic{k}.wav", voice(1))
-    (tmp_path / "recordings").mkdir()
-    for name in ("monday", "tuesday"):
-        write(tmp_path / "recordings" / f"{name}.wav", voice(2))
-    return tmp_path
-
-
-def test_the_commands_work(desk):
-    commands = [words[1:] for words in lines() if Path(words[0]).name == "clearbeam"]
-    assert len(commands) >= 8
-    for words in commands:
-        expanded = [name for word in words for name in (sorted(glob.glob(word)) or [word])]
-        result = run(*expanded)
-        assert result.exit_code == 0, (words, result.output)
-    for name in ("recording.enhanced.wav", "clean.flac", "clean.png", "pair.wav", "towards30.wav",
-                 "cleaned/monday.enhanced.wav", "data/quick/manifest.jsonl", "scores.json",
-                 "array.png"):  # fmt: skip
-        assert (desk / name).is_file(), name
-
-
-def test_the_make_targets_exist():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = {words[1] for words in lines() if words[0] == "make"}
-    assert {"demo", "test", "lint", "bench"} <= targets
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
-
-
-def test_every_line_is_one_that_these_tests_know():
-    assert {Path(words[0]).name for words in lines()} == {"make", "clearbeam"}
-
-
-@pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_works(desk, code):
-    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
-
-
-def test_what_it_links_to_exists():
-    links = re.findall(r"\]\((?!http)([^)#]+)", README)
-    missing = [link for link in links if not (ROOT / link).exists()]
-    assert missing == []
+    prepare(tmp_path)
+    play("README.md")
+    for name in ("recording.enhanced.wav", "clean.flac", "clean.png", "towards30.wav", "array.png",
+                 "talkers/talker1.flac", "data/quick/manifest.jsonl", "scores.json",
+                 "clean.wav"):  # fmt: skip
+        assert (tmp_path / name).is_file(), name
 
 
 def test_the_table_lists_every_command():
@@ -79,3 +25,27 @@ def test_the_table_lists_every_command():
 
     listed = set(re.findall(r"^\| `clearbeam (\w+)", README, flags=re.MULTILINE))
     assert listed == {command.name for command in app.registered_commands}
+
+
+def test_both_languages_have_the_same_parts():
+    """Headings of the same levels, rows of tables, blocks, links, and numbers of the table."""
+    for pattern in (r"^#+ ", r"^\|", r"^- ", r"!\["):
+        found = [re.findall(pattern, text, flags=re.MULTILINE) for text in (README, CHINESE)]
+        assert found[0] == found[1], pattern
+    texts = [[block.text for block in blocks(page)] for page in ("README.md", "README.zh.md")]
+    assert texts[0] == texts[1]
+    ours, theirs = links("README.md"), links("README.zh.md")
+    assert [link for link in ours if "README" not in link] == [
+        link for link in theirs if "README" not in link
+    ]
+    code = [set(re.findall(r"`[^`\n]+`", text)) for text in (README, CHINESE)]
+    assert code[0] == code[1]
+
+
+def test_headline_numbers_are_those_of_the_benchmarks():
+    measured = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"\d+(?:\.\d+)?%?", measured))
+    for text, title in ((README, "## How good it is"), (CHINESE, "## 效果如何")):
+        table = re.findall(r"^\|.*", text.partition(title)[2].partition("\n## ")[0], flags=re.M)
+        found = set(re.findall(r"\d+(?:\.\d+)?%?", "\n".join(table)))
+        assert len(found) > 10 and found <= known
