@@ -20,6 +20,7 @@ from clearbeam.training.fasnet import load_fasnet, streams_of
 from clearbeam.training.guided import Guided, KeptGuided, create_guided, write_guided
 from clearbeam.training.talkers import PackedTalkers, Remixed, mixed_anew, pack_talkers
 from multichannel.data import records_of
+from separation import Separator
 from separation.features import N_PAIRS
 from separation.network import SeparationConfig, SeparationNet
 from separation.weights import load_separation, save_separation
@@ -156,6 +157,8 @@ def test_mixtures_can_be_drawn_in_memory(tmp_path):
         ("augment.gain.probability=1", "no augmentations for the task separate.*gain"),
         ("losses.si_snr=1", "unknown loss si_snr for the task separate.*snr"),
         ("init=nothing", "shipped model"),
+        ("data.before=[separate,separate]", "data.before: expected one network at most"),
+        ("data.before=[nothing]", "shipped model"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(data, tmp_path, word, match):
@@ -236,3 +239,28 @@ def _levels(x: np.ndarray) -> np.ndarray:
     covariance = x.astype(float) @ x.T.astype(float)
     power = np.diagonal(covariance)
     return covariance / np.sqrt(np.outer(power, power))
+
+
+def test_every_third_clip_is_shown_what_the_first_pass_made_of_it(data, packed, tmp_path):
+    """As the separator shows it to the network in its second pass."""
+    weights = tmp_path / "first.safetensors"
+    torch.manual_seed(1)
+    net = SeparationNet(SeparationConfig(width=8, inter=8, blocks=1, guided=True)).eval()
+    save_separation(net, weights)
+    source = Remixed(packed, 3, all_mics=True)
+    plain, guided = Guided(source), Guided(source, before=weights)
+    shown: list[torch.Tensor] = []
+    net.register_forward_pre_hook(
+        lambda _, __, given: shown.append(given["shares"]), with_kwargs=True
+    )
+    for index in (1, 2, 5):
+        x = torch.from_numpy(source.clip(index)["mixture"])
+        wanted = torch.from_numpy(plain.clip(index)["shares"])
+        if index % 3 == 2 and len(x) > 1:
+            with torch.no_grad():
+                Separator(net).heard(x, plain.stft(x), 0)
+            wanted = shown[-1]
+        assert np.abs(guided.clip(index)["shares"] - wanted.numpy()).max() < 0.02
+    assert shown
+    result = _train("separate", data, tmp_path / "run", f"data.before=[{weights}]", "steps=1")
+    assert result.exit_code == 0, result.output

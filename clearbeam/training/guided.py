@@ -7,6 +7,7 @@ are shorter, or have fewer microphones, end in zeros, as one that is silent.
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from clearbeam.training.sources import completed, digest
 from clearbeam.training.talkers import Remixed
 from multichannel.data import Clip
 from multichannel.stft import STFT
-from separation.coarse import N_CLASSES, coarse_shares
+from separation.coarse import N_CLASSES, coarse_shares, loudest_shares
 from separation.features import N_PAIRS, chosen_mics
 from separation.running import LIVE_LONG, running_shares
+from separation.separate import Separator, SeparatorConfig
+from separation.weights import find_separation, load_separation
 from separation.wiener import LONG
 
 _ARRAYS = ("mixture", "early", "shares")
@@ -35,11 +38,21 @@ class Guided:
         source: of clips with all their microphones.
         causal: the shares are those of a live stream, which in every other clip has heard the clip
             before.
+        before: network of the separator's first pass, what came of which every third clip is shown.
+
+    Raises:
+        ValueError: `before` is no network of separation.
     """
 
-    def __init__(self, source: Remixed, causal: bool = False) -> None:
+    def __init__(
+        self, source: Remixed, causal: bool = False, before: str | Path | None = None
+    ) -> None:
         self.source, self.lengths, self.causal = source, source.lengths, causal
         self.stft, self.long = STFT(), STFT(LIVE_LONG if causal else LONG)
+        self.first = None
+        if before is not None:
+            once = SeparatorConfig(n_passes=1, n_beams=1)
+            self.first = Separator(load_separation(before), config=once).eval()
 
     def clip(self, index: int) -> Clip:
         clip = self.source.clip(index)
@@ -48,6 +61,9 @@ class Guided:
         return {**clip, "mixture": clip["mixture"][chosen_mics(len(x))], "shares": shares.numpy()}
 
     def _shares(self, x: Tensor, index: int) -> Tensor:
+        if self.first is not None and index % 3 == 2 and len(x) > 1:
+            streams = self.first(x, self.source.n_talkers)
+            return loudest_shares(self.stft(torch.cat([streams, x[:1] - streams.sum(0)])))
         if not self.causal:
             return coarse_shares(x, self.stft, self.long, seed=index)
         before = x[:, x.shape[-1] % self.stft.config.hop :][:, : x.shape[-1] * (index % 2)]
@@ -83,14 +99,18 @@ def is_guided(folder: Path) -> bool:
     return (folder / "shares.npy").is_file()
 
 
-def kept_guided(source: Remixed, name: str, cache: Path, config: TrainConfig) -> KeptGuided:
+def kept_guided(
+    source: Remixed, name: str, cache: Path, config: TrainConfig, before: str | None = None
+) -> KeptGuided:
     """All clips of a source, whose parts are known by `name`; a broken cache is completed."""
     assert source.lengths is not None
     causal = config.network.get("causal", False)
     facts = [name, source.n_talkers, source.seed, len(source.lengths), *["causal"] * causal]
+    if before is not None:
+        facts.append(hashlib.sha256(find_separation(before).read_bytes()).hexdigest())
     create = partial(create_guided, lengths=source.lengths, n_talkers=source.n_talkers)
     folder = cache / f"guided-{digest(facts)}"
-    work = partial(_write_row, Guided(source, causal))
+    work = partial(_write_row, Guided(source, causal, before))
     return KeptGuided(completed(folder, len(source.lengths), create, work, config))
 
 

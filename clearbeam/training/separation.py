@@ -25,7 +25,7 @@ from multichannel.losses import si_snr_ratio
 from multichannel.stft import STFT
 from separation import objectives
 from separation.network import SeparationConfig, SeparationNet
-from separation.weights import load_separation, save_separation
+from separation.weights import find_separation, load_separation, save_separation
 
 _LOUD = 0.01  # share of the power of all masks above which a mask is taken for a talker
 _PRODUCTS = objectives.Products._fields
@@ -43,11 +43,22 @@ class Separate:
         for name, value in (("teacher", config.teacher), ("prune", config.prune)):
             if value is not None:
                 raise ValueError(f"expected no {name} for the task {config.task}, found {value}")
+        self.before = self._first_pass()
         if config.augment:
             raise ValueError(
                 f"expected no augmentations for the task {config.task}, which mixes anew, found "
                 f"{', '.join(config.augment)}"
             )
+
+    def _first_pass(self) -> str | None:
+        """The network of the first pass, where clips of the second are asked for."""
+        before = self.config.data.before
+        if len(before) > 1 or (before and (not self.size.guided or self.size.causal)):
+            raise ValueError(
+                "data.before: expected one network at most, and none but for a guided one that is "
+                f"not causal, found {before}"
+            )
+        return str(find_separation(before[0])) if before else None
 
     def network(self) -> nn.Module:
         torch.manual_seed(self.config.seed)
@@ -61,17 +72,20 @@ class Separate:
 
     def source(self, which: str, folder: Path) -> Source:
         where = located(self.config, which, folder)
+        before = self.before if which == "train" else None
         if isinstance(where, Simulated):
             from clearbeam.training.simulated import scene_of
 
             drawn = self._mixed(which, DrawnTalkers(scene_of(where), where.seed))
-            return Guided(drawn, self.size.causal) if self.size.guided else drawn
+            return Guided(drawn, self.size.causal, before) if self.size.guided else drawn
         if is_guided(where):
             return KeptGuided(where)
         cache = cache_of(self.config, folder)
         packed = kept_clips(self.config, where, cache, "talkers", pack_talkers)
         mixed = self._mixed(which, PackedTalkers(packed))
-        return kept_guided(mixed, packed.name, cache, self.config) if self.size.guided else mixed
+        if not self.size.guided:
+            return mixed
+        return kept_guided(mixed, packed.name, cache, self.config, before)
 
     def _mixed(self, which: str, apart: Apart) -> Remixed:
         """Valid clips as they are, the others mixed anew."""
