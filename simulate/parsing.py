@@ -64,15 +64,15 @@ def _measure(text: str) -> None:
     open_parts: list[tuple[str | None, int]] = [(None, 0)]
     sizes: dict[str, int] = {}
     for event in yaml.parse(text, yaml.SafeLoader):
-        if getattr(event, "tag", None) is not None:
-            raise ValueError(f"expected values without types of their own, found {event.tag}")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise ValueError(f"expected values without types of their own, found {tag}")
         if isinstance(event, yaml.CollectionStartEvent):
             open_parts.append((event.anchor, 1))
             anchor, size = None, 0
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, size = open_parts.pop()
         elif isinstance(event, yaml.AliasEvent):
-            anchor, size = None, sizes.get(event.anchor, MOST_VALUES)  # of itself: without an end
+            anchor, size = None, sizes.get(str(event.anchor), MOST_VALUES)  # itself: no end
         else:
             anchor, size = getattr(event, "anchor", None), 1
         if anchor is not None:
