@@ -18,6 +18,7 @@ from cli import RATE, refused, run, succeeded, voice, write
 
 from clearbeam.commands import enhance, separate
 from simulate import SceneConfig, write_dataset
+from simulate.sound_files import new_sound
 
 SCENE = {"method": "fast", "duration_s": 0.5, "room": {"rt60_s": 0.2}, "references": ["early"]}
 TRAIN = ("batch=2", "steps=3", "valid_every=2", "save_every=1", "log_every=1", "clips=1",
@@ -130,6 +131,24 @@ def test_on_a_full_disk_it_is_one_line_and_goes_on_when_there_is_space(disk, inp
     succeeded(*words)
     all_whole(disk.folder)
     assert not [path for path in disk.folder.rglob("*") if "partial" in path.name]
+
+
+@pytest.mark.parametrize("subtype", ["FLAC", "OGG", "WAV", "W64", "AIFF"])
+def test_no_format_ends_early_in_silence(tmp_path, subtype):
+    """libsndfile calls a FLAC or Ogg file complete whose end the disk did not take."""
+    resource = pytest.importorskip("resource")
+    x, path = voice(2, seconds=0.5), tmp_path / "x"
+    with new_sound(path, RATE, 2, soundfile.default_subtype(subtype), subtype) as file:
+        file.write(x)
+    n_bytes, limit = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    for taken in (100, n_bytes // 2, n_bytes - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (taken, limit[1]))
+        try:
+            with pytest.raises(OSError, match="large"):
+                with new_sound(path, RATE, 2, soundfile.default_subtype(subtype), subtype) as file:
+                    file.write(x)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
