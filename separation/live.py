@@ -2,7 +2,8 @@
 
 waveforms -> long STFT -> running classes of the spatial mixture model
           -> STFT -> causal network, shown those -> masks
-          -> long STFT -> recursive covariances -> beams
+          -> long STFT -> spatial mixture model of the last seconds, beginning from the masks
+          -> recursive covariances -> beams
 
 A block is worked on when it is complete, so it does not matter in what chunks it came, and a beam
 knows the block it is for. Whoever the network first heard as its number k stays stream k.
@@ -19,10 +20,12 @@ from multichannel.spatial import CovarianceState, covariance_sums
 from multichannel.stft import STFT, STFTStream
 from multichannel.stream import MAX_MICS, MicWarning, check_chunk
 from separation.beams import BEAMS
+from separation.cacgmm import spatial_posteriors
 from separation.network import SeparationNet, SeparationState
-from separation.running import BLOCK, LIVE_LONG, RunningClasses, heard_mics
+from separation.running import BLOCK, LIVE_LONG, N_KNOWN, RunningClasses, heard_mics
 from separation.wiener import shares_of
 
+_N_EM = 2
 _FORGETTING = 0.997  # of what was heard a frame of this before: half of it in 15 s
 
 
@@ -78,6 +81,7 @@ class LiveSeparator:
         self._waiting = silence  # samples of a block that is not complete
         self._unclassed, self._unmasked = _Queue(silence), _Queue(silence)
         self._left_out: set[int] = set()
+        self._known: tuple[Tensor, Tensor] | None = None  # the last spectra and masks
 
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
@@ -133,8 +137,20 @@ class LiveSeparator:
         Z = self._class_stft.analyse(x[heard_mics(self.n_mics, self.reference_mic)])
         return self._class_stft.synthesise(self._classes.step(Z) * Z[0])
 
+    def _posteriors(self, Z: Tensor, masks: Tensor) -> Tensor:
+        """What the spatial mixture model makes of the masks of a block."""
+        n_new = Z.shape[-1]
+        if self._known is not None:
+            pairs = zip(self._known, (Z, masks), strict=True)
+            Z, masks = (torch.cat(pair, -1)[..., -N_KNOWN:] for pair in pairs)
+        self._known = Z, masks
+        if self.n_mics < 2:
+            return masks[..., -n_new:]
+        return spatial_posteriors(Z, masks, _N_EM, "masks")[..., -n_new:].contiguous()
+
     def _images(self, Z: Tensor, masks: Tensor) -> Tensor:
         """Of the classes ``(classes, freqs, frames)``, by all that was heard so far."""
+        masks = self._posteriors(Z, masks)
         sums = covariance_sums(Z, masks)
         if self.sums is not None:
             kept = _FORGETTING ** Z.shape[-1]

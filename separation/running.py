@@ -25,7 +25,7 @@ from separation.wiener import shares_of
 LIVE_LONG = STFTConfig(n_fft=2048, hop=1024)
 BLOCK = 8  # frames of `LIVE_LONG` at a time: 512 ms
 
-_KNOWN = 64  # frames that the model is found in: 4 s
+N_KNOWN = 64  # frames that the model is found in: 4 s
 _EARLY = 32  # frames heard before it is found anew in every second block only
 _ITERATIONS = 4
 _N_MICS = 4  # more make the model surer, and more often wrong
@@ -49,7 +49,7 @@ class RunningClasses:
         if len(X) < 2:
             return torch.full_like(X.real, 1 / N_CLASSES).repeat(N_CLASSES, 1, 1)
         self.n_heard += n_new
-        self._X = X if self._X is None else torch.cat([self._X, X], -1)[..., -_KNOWN:]
+        self._X = X if self._X is None else torch.cat([self._X, X], -1)[..., -N_KNOWN:]
         if self.n_heard <= _EARLY or self.n_heard % (2 * BLOCK) == 0:
             self._posteriors = self._anew(n_new)
         else:

@@ -86,11 +86,19 @@ class Knowing(SeparationNet):
         return Separation(masks, torch.zeros(0)), at + X.shape[-1]
 
 
+def sparse(s: torch.Tensor, g: torch.Generator) -> torch.Tensor:
+    """Talkers ``(talkers, samples)`` who are seldom in the same bin, as voices are."""
+    S = STFT()(s)
+    patches = torch.rand(len(s), 33, -(-S.shape[-1] // 4), generator=g) < 0.3
+    gate = patches.repeat_interleave(8, 1).repeat_interleave(4, 2)
+    return STFT().inverse(S * gate[:, : S.shape[1], : S.shape[2]], s.shape[-1])
+
+
 def test_talkers_are_told_apart_and_keep_their_streams_through_silence():
     g = torch.Generator().manual_seed(3)
     talks = torch.arange(80_000) // 8_000  # half a second each: 0 1 both nobody 1 ...
     on = torch.stack([sum(talks == k for k in (0, 2, 6, 7)), sum(talks == k for k in (1, 2, 4, 7))])
-    s = 0.1 * torch.randn(2, 80_000, generator=g) * on
+    s = sparse(0.2 * torch.randn(2, 80_000, generator=g) * on, g)
     h = torch.randn(2, 4, 1, generator=g)
     images = s[:, None] * h
     x = images.sum(0) + 1e-4 * torch.randn(4, 80_000, generator=g)
