@@ -123,7 +123,7 @@ def test_ours_is_told_how_many_talk_only_where_its_name_says_so(clip, monkeypatc
 def test_live_is_the_live_stream_of_those_who_are_loud(clip, tmp_path):
     torch.manual_seed(0)
     model = tmp_path / "mine.safetensors"
-    size = SeparationConfig(width=4, outer=4, intra=2, inter=2, blocks=1, causal=True)
+    size = SeparationConfig(width=4, outer=4, intra=2, inter=2, blocks=1, causal=True, guided=True)
     save_separation(SeparationNet(size), model)
     found = make_system(f"clearbeam-live:{model}")(clip.mixture, clip)
     stream = Separator.from_pretrained(model, "cpu").stream(4)
