@@ -30,6 +30,9 @@ _TINY = 1e-30
 # This share of what the estimate explains counts as noise: without any, a mixture that is explained
 # to the last bit would leave rounding errors as its noise. A fit to n frames explains 1/n anyway.
 _UNEXPLAINED = 1e-3
+# Live, of the statistics when a mic comes back: one that was absent from most of them looks like
+# one that often hears nothing, and a beam that thinks so costs 2 dB for seconds.
+_KEPT = 0.1
 
 
 class Aim(Protocol):
@@ -43,6 +46,10 @@ class Aim(Protocol):
 
     def live_weights(self, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Tensor:
         """Weights ``(freqs, frames, mics)`` from all frames so far."""
+
+    def forget(self, out: Tensor, back: bool) -> None:
+        """Live: forget the mics that are ``out (mics,)``, of which nothing known is true any more;
+        and most of what is older than one that comes ``back``, which was not in it."""
 
     def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         """What the network sees of a beam ``(freqs, frames)``."""
@@ -97,6 +104,10 @@ class PresenceAim:
             return mvdr_souden(psd_speech, psd_noise, reference_mic, config.live_loading)
         return self.look.weights(psd_noise, self.stft, reference_mic)
 
+    def forget(self, out: Tensor, back: bool) -> None:
+        states = self.speech, self.noise
+        self.speech, self.noise = (_kept(one, out, back) for one in states)
+
     def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         presence = presence_of(S, X[self.mics])
         return Beamed(beam, X[reference_mic], presence, array_gain(beam, X))
@@ -133,10 +144,30 @@ class EstimateAim:
         self.n_frames += X.shape[-1]
         return mvdr_towards_estimate(psd, reference_mic, config.live_loading, n_frames)
 
+    def forget(self, out: Tensor, back: bool) -> None:
+        self.state = _kept(self.state, out, back)
+
     def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         reference = X[reference_mic]
         presence = presence_of(S, reference.unsqueeze(0))
         return Beamed(beam, reference, presence, array_gain(beam, X), S[0])
+
+
+def without_mics(sums: CovarianceState, out: Tensor) -> CovarianceState:
+    """Sums ``(..., channels, channels)`` with zeros for the mics that are ``out (mics,)``.
+
+    Channels after the mics stay.
+    """
+    kept = torch.nn.functional.pad(~out, (0, sums.total.shape[-1] - len(out)), value=True)
+    kept = kept.to(sums.total.device)
+    return CovarianceState(sums.total * (kept & kept.unsqueeze(-1)), sums.weight)
+
+
+def _kept(sums: CovarianceState | None, out: Tensor, back: bool) -> CovarianceState | None:
+    if sums is None:
+        return None
+    sums, share = without_mics(sums, out), _KEPT if back else 1
+    return CovarianceState(share * sums.total, share * sums.weight)
 
 
 def evened(X: Tensor, S: Tensor) -> Tensor:

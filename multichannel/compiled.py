@@ -36,7 +36,6 @@ def library() -> ctypes.CDLL:
     loaded = built(_SOURCES / "live.cpp")
     loaded.gtcrn_new.restype = loaded.live_new.restype = ctypes.c_void_p
     loaded.live_step.restype = loaded.live_state.restype = ctypes.c_int64
-    loaded.live_broken.restype = ctypes.c_uint32
     return loaded
 
 

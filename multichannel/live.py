@@ -7,7 +7,6 @@ and the compiled one, which takes a whole chunk in one call.
 from __future__ import annotations
 
 import ctypes
-import warnings
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from multichannel.compiled import CompiledGTCRN, can_compile, library, pointer
 from multichannel.stft import STFT, STFTConfig
-from multichannel.stream import MicWarning, Stream, check_chunk
+from multichannel.stream import Stream, check_chunk
 from multichannel.streamstate import load_stream, save_stream
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _ROW = 272  # bins of a spectrum in native/frame_gtcrn.h
 class Engine(Protocol):
     """What a backend does."""
 
-    broken: set[int]  # mics that held NaN or infinity, which count as silence
+    stream: Stream
 
     def step(self, x: Tensor) -> Tensor:
         """Take ``(mics, samples)``, return the samples ready."""
@@ -88,7 +87,6 @@ class LiveStream:
     def reset(self) -> None:
         """Forget all that was heard."""
         self.n_in = self.n_out = 0
-        self._left_out: set[int] = set()
         enhancer, mic, look = self.enhancer, self._reference_mic, self._look
         stream = Stream(enhancer, self.n_mics, mic, True, look, "torch")
         native = self.backend == "native"
@@ -98,7 +96,7 @@ class LiveStream:
     def step(self, x: Tensor) -> Tensor:
         """Take ``x (mics, samples)``, any number of samples; return the talker's samples ready.
 
-        A sample that is NaN or infinite counts as silence, and its mic is reported once.
+        A mic that fails is silent until it has recovered, and reported once: see mics.py.
 
         Raises:
             ValueError: another shape.
@@ -107,11 +105,6 @@ class LiveStream:
         self.n_in += x.shape[-1]
         y = self._engine.step(x)
         self.n_out += y.shape[-1]
-        for mic in sorted(self._engine.broken - self._left_out):
-            self._left_out.add(mic)
-            warnings.warn(
-                f"mic {mic} holds NaN or infinity, taken for silence", MicWarning, stacklevel=2
-            )
         return y
 
     @torch.no_grad()
@@ -124,7 +117,8 @@ class LiveStream:
     def state(self) -> State:
         """All that the stream remembers, as tensors by name: fit for a safetensors file."""
         counts = torch.tensor([self.n_in, self.n_out, self.n_mics])
-        return {"counts": counts, **self._engine.state()}
+        guard = {f"guard.{name}": t for name, t in self._engine.stream.guard.state().items()}
+        return {"counts": counts, **guard, **self._engine.state()}
 
     def load_state(self, state: State) -> None:
         """Go on where another stream of the same enhancer, mics and backend was.
@@ -136,7 +130,10 @@ class LiveStream:
         if counts is None or counts.shape != (3,) or int(counts[2]) != self.n_mics:
             raise ValueError(f"expected the state of a stream of {self.n_mics} mics")
         self.reset()
-        self._engine.load_state({name: t for name, t in state.items() if name != "counts"})
+        guard = {name[6:]: t for name, t in state.items() if name.startswith("guard.")}
+        others = {name for name in state if name != "counts" and not name.startswith("guard.")}
+        self._engine.load_state({name: state[name] for name in others})
+        self._engine.stream.guard.load_state(guard)
         self.n_in, self.n_out = int(counts[0]), int(counts[1])
 
 
@@ -144,13 +141,9 @@ class TorchEngine:
     """PyTorch, an operator at a time."""
 
     def __init__(self, stream: Stream) -> None:
-        self.stream, self.broken = stream, set[int]()
+        self.stream = stream
 
     def step(self, x: Tensor) -> Tensor:
-        finite = torch.isfinite(x)
-        if not finite.all():
-            self.broken |= set((~finite).any(-1).nonzero().flatten().tolist())
-            x = torch.where(finite, x, 0)
         return self.stream.step(x)
 
     def state(self) -> State:
@@ -182,6 +175,7 @@ class NativeEngine:
     """The compiled engine, set up as the given stream is."""
 
     def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         config, stft = stream.enhancer.config, stream.enhancer.stft
         nets = [CompiledGTCRN(net) for net in (stream.enhancer.mono, *stream.nets)]
         mics = stream.network.mics.tolist()
@@ -208,7 +202,6 @@ class NativeEngine:
             self._look(stream.look, stft, stream.n_mics)
         self._hop = stft.config.hop
         self._n_state = self._library.live_state(self._handle, None, None)
-        self.broken: set[int] = set()
 
     def _look(self, look: Look, stft: STFT, n_mics: int) -> None:
         """Hand over what a look direction needs: steering vectors and the diffuse field."""
@@ -221,9 +214,7 @@ class NativeEngine:
         self._library.live_look(self._handle, one, len(directions), other, field)
 
     def step(self, x: Tensor) -> Tensor:
-        x = x.to("cpu", torch.float32)
-        if x.stride(-1) != 1:
-            x = x.contiguous()
+        x, _ = self.stream.guard.step(x)
         n = x.shape[-1]
         y = torch.empty(n + self._hop)
         n_ready = self._library.live_step(
@@ -233,9 +224,6 @@ class NativeEngine:
             ctypes.c_int64(x.stride(0)),
             ctypes.c_void_p(y.data_ptr()),
         )
-        bits = self._library.live_broken(self._handle)
-        if bits:
-            self.broken = {mic for mic in range(x.shape[0]) if bits >> mic & 1}
         return y[:n_ready]
 
     def state(self) -> State:

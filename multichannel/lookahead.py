@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from multichannel.aim import Aim
+from multichannel.aim import Aim, without_mics
 from multichannel.beamform import apply_beamformer
 from multichannel.frontend import Beamed, FrontEndConfig
 from multichannel.spatial import CovarianceState
@@ -104,10 +104,19 @@ class FrameQueue:
 
 
 class _Block(NamedTuple):
-    """A block of the long STFT, waiting for its right neighbour."""
+    """A block of the long STFT, waiting for its right neighbour, and the mics out in any of it."""
 
     X: Tensor
     sums: CovarianceState
+    out: Tensor
+
+
+def mics_out(X: Tensor) -> Tensor:
+    """The mics ``(mics,)`` of ``X (mics, freqs, frames)`` that are silent in a frame while another
+    is not; of mics that all are, those that are so the longest."""
+    silent = (X[..., 1::64, :] == 0).all(-2)  # bins enough to tell
+    n_out = (silent & ~silent.all(0)).sum(-1)
+    return n_out > n_out.min()
 
 
 class LookaheadBeam:
@@ -152,7 +161,7 @@ class LookaheadBeam:
         ready = []
         for S in blocks:
             X = self.heard.pop(0)[..., : S.shape[-1]]
-            self.blocks.append(_Block(X, self.aim.sums(X, S)))
+            self.blocks.append(_Block(X, self.aim.sums(X, S), mics_out(X)))
             if len(self.blocks) > 1:
                 ready += self._beam_block()
         return ready
@@ -160,9 +169,12 @@ class LookaheadBeam:
     def _beam_block(self, last: bool = False) -> list[Beamed]:
         """Beam the newest block but one, which now has both neighbours; or the last one."""
         index = len(self.blocks) - (1 if last else 2)
-        sums = self.blocks[0].sums
-        for block in self.blocks[1:]:
-            sums = sums + block.sums
+        out, sums = self.blocks[index].out, self.blocks[index].sums
+        for block in self.blocks[:index] + self.blocks[index + 1 :]:
+            if not (block.out & ~out).any():  # all mics of the beam are known there
+                sums = sums + block.sums
+        if out.any():
+            sums = without_mics(sums, out)
         w, self.reference_mic = self.aim.block_weights(sums, self.reference_mic)
         X = self.blocks[index].X
         beam = apply_beamformer(w, X)

@@ -55,6 +55,7 @@ def _places(stream: Stream) -> dict[str, tuple[Any, str, Any]]:
         "n_history": (stream.output, "_n_history", int),
         "n_in": (stream, "n_in", int),
         "n_out": (stream, "n_out", int),
+        "out": (stream, "out", Tensor),
         "mask_network": (stream.network, "state", GTCRNState),
     }
     for i, one in enumerate(stream.live):

@@ -59,6 +59,19 @@ class Covariance {
     }
   }
 
+  // Nothing is known any more of one of `n` channels.
+  void forget(int channel, int n) {
+    for (size_t at = 0; at < total.size(); at += n_pairs)
+      for (int i = 0; i < n; ++i)
+        total[at + (i > channel ? pair(i, channel) : pair(channel, i))] = Complex{};
+  }
+
+  // What is known counts less beside what comes.
+  void fade() {
+    for (Complex& one : total) one = {KEPT * one.re, KEPT * one.im};
+    for (double& one : weight) one *= KEPT;
+  }
+
   template <class Visit>
   void visit_state(const Visit& visit) {
     visit(total.data(), total.size());
@@ -66,7 +79,7 @@ class Covariance {
   }
 
  private:
-  static constexpr double HELD = 1e-10;  // as in spatial.py
+  static constexpr double HELD = 1e-10, KEPT = 0.1;  // as in spatial.py and aim.py
   int n_pairs;
   double forgetting;
   std::vector<Complex> total;  // (eight bins, pairs)
@@ -100,6 +113,15 @@ class PresenceBeam {
       mvdr.solve(n, reference_mic, splat(loading));
       fill_beam(mvdr.w, x, n, f, beam);
     }
+  }
+
+  void forget(int mic) {
+    speech.forget(mic, n);
+    noise.forget(mic, n);
+  }
+  void fade() {
+    speech.fade();
+    noise.fade();
   }
 
   template <class Visit>
@@ -136,6 +158,9 @@ class EstimateBeam {
       fill_beam(mvdr.w, x, n, f, beam);
     }
   }
+
+  void forget(int mic) { covariance.forget(mic, n + 1); }
+  void fade() { covariance.fade(); }
 
   template <class Visit>
   void visit_state(const Visit& visit) {

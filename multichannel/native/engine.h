@@ -19,8 +19,6 @@ struct Settings {
 
 class Engine {
  public:
-  uint32_t broken = 0;  // a bit for each mic that held NaN or infinity
-
   // windows: analysis (512), then synthesis (n_synthesis).
   Engine(const Settings& s, const double* windows, Gtcrn* const* nets)
       : set(s), analysis(windows, windows + N_FFT),
@@ -58,6 +56,7 @@ class Engine {
   void visit_state(const Visit& visit) {
     visit(&filled, 1);
     visit(&silence, 1);
+    visit(&out, 1);
     visit(samples.data(), samples.size());
     visit(overlap.data(), overlap.size());
     for (auto* nets : {&listening, &cleaning})
@@ -72,6 +71,7 @@ class Engine {
   std::vector<double> analysis, synthesis;
   std::vector<float> samples;   // (mics, 512)
   std::vector<double> overlap;  // of the frames so far, from the next sample out on
+  uint32_t out = 0;  // a bit for each mic that was out in the newest frame
   int32_t filled = 0, silence;  // samples of the next hop; zeros before the signal, still to come
   std::vector<Exact> X, S;
   std::vector<std::unique_ptr<Gtcrn>> listening, cleaning;
@@ -86,16 +86,41 @@ class Engine {
   double presence[ROW], gain[ROW];
 
   void take(int mic, const float* x, int n) {
-    float* to = &samples[mic * N_FFT + N_FFT - set.hop + filled];
-    for (int i = 0; i < n; ++i) {
-      const bool finite = x[i] - x[i] == 0;
-      to[i] = finite ? x[i] : 0.0f;
-      if (!finite) broken |= 1u << mic;
+    std::copy(x, x + n, &samples[mic * N_FFT + N_FFT - set.hop + filled]);
+  }
+
+  // Mics that are silent in the newest hop while another is not: a bit for each. They say nothing
+  // in the frame, and nothing that was known of them is true any more.
+  uint32_t mics_out() const {
+    uint32_t silent = 0, all = (1u << set.n_mics) - 1;
+    for (int m = 0; m < set.n_mics; ++m) {
+      const float* end = &samples[m * N_FFT] + N_FFT;
+      if (std::all_of(end - set.hop, end, [](float x) { return x == 0; })) silent |= 1u << m;
     }
+    return silent == all ? 0 : silent;
+  }
+
+  void forget(int mic) {
+    X[mic] = Exact{};
+    if (steered) steered->forget(mic);
+    if (set.beams > 0 && !steered) first.forget(mic);
+    if (set.beams > 1) second.forget(mic);
+  }
+
+  // A mic is back, and was not in what is known.
+  void fade() {
+    if (steered) steered->fade();
+    if (set.beams > 0 && !steered) first.fade();
+    if (set.beams > 1) second.fade();
   }
 
   int frame(float* y) {
+    const uint32_t before = out;
+    out = mics_out();
     analyse();
+    for (int m = 0; m < set.n_mics; ++m)
+      if (out >> m & 1) forget(m);
+    if (before & ~out) fade();
     const Spectrum* input = &seen[0];
     for (int i = 0; i < set.n_listened; ++i) {
       const Exact& heard = X[set.listened[i]];

@@ -135,8 +135,6 @@ int64_t live_step(Engine* engine, const float* x, int64_t n, int64_t stride, flo
   return engine->step(x, n, stride, y);
 }
 
-uint32_t live_broken(const Engine* engine) { return engine->broken; }
-
 // How many bytes the state has; `get` copies it out, `set` in, both may be null.
 int64_t live_state(Engine* engine, char* get, const char* set) {
   int64_t n = 0;

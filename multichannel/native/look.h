@@ -27,6 +27,9 @@ class LookBeam {
     }
   }
 
+  void forget(int mic) { noise.forget(mic, n); }
+  void fade() { noise.fade(); }
+
   template <class Visit>
   void visit_state(const Visit& visit) {
     noise.visit_state(visit);
