@@ -21,12 +21,11 @@ import soxr
 from numpy.typing import NDArray
 
 from clearbeam.files import replacing
-from simulate.sound_files import new_sound
+from simulate.sound_files import check_rate, new_sound
 
 Block = NDArray[np.float32]
 
 BLOCK_VALUES = 2**19  # samples times channels read at once: 2 MB, 4 s of 8 channels at 16 kHz
-RATES_HZ = (1_000, 1_000_000)
 UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a file written by a pipe
 LOUDEST = 1e10  # of float samples, where full scale is 1: integers of 32 bits are below
 FORMATS = {
@@ -164,11 +163,7 @@ def _header(path: Path) -> Any:
         raise ValueError(f"expected an audio file, found {path}: {why}") from None
     if header.frames < 1:
         raise ValueError(f"expected at least one sample, found none in {path}")
-    low, high = RATES_HZ
-    if not low <= header.samplerate <= high:
-        raise ValueError(
-            f"expected a sample rate of {low} to {high} Hz, found {header.samplerate} in {path}"
-        )
+    check_rate(header.samplerate, path)
     return header
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from simulate.sound_files import check_rate
 from simulate.synthetic import synthetic_noise
 
 BUILTIN = "builtin"
@@ -79,10 +80,11 @@ def _read(path: str, start_s: float, duration_s: float | None) -> tuple[np.ndarr
     try:
         with soundfile.SoundFile(name) as file:
             rate = file.samplerate
+            check_rate(rate, name)
             file.seek(min(round((start_s + float(offset_s or 0)) * rate), file.frames))
             frames = round((LONGEST_S if duration_s is None else duration_s) * rate)
             x = _first_channel(file, frames)
-    except (OSError, soundfile.SoundFileError) as error:
+    except (OSError, ValueError, soundfile.SoundFileError) as error:
         raise RecordingError(path, " ".join(str(error).split())) from None
     if not np.all(np.isfinite(x)):
         raise RecordingError(path, "it holds NaN or infinity")

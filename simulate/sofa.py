@@ -7,6 +7,7 @@ the samples; Data.SamplingRate; Data.Delay in samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import fft
+
+from simulate.sound_files import MOST_VALUES, RATES_HZ
 
 _MARK = ".sofa#"  # `hall.sofa#3.1` is emitter 1 of measurement 3
 
@@ -58,8 +61,11 @@ def read_sofa(name: str) -> tuple[np.ndarray, float]:
             given = np.asarray(sofa["Data.Delay"], float)
             given = given[min(m, len(given) - 1)]
             delay = delay + (given[..., min(e, given.shape[-1] - 1)] if given.ndim == 2 else given)
-    if not rate > 0 or not np.all(np.isfinite(delay)) or delay.min() < 0:
-        raise ValueError(f"expected a rate above 0 and delays from 0 up, found others in {file}")
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1] or not np.all((delay >= 0) & (delay <= rate)):
+        raise ValueError(
+            f"expected a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz and delays of 0 to 1 s, "
+            f"found others in {file}"
+        )
     return _delayed(x, delay).T, rate
 
 
@@ -72,7 +78,7 @@ def _open(file: str | Path) -> Iterator[Any]:
     try:
         with h5py.File(file, "r") as sofa:
             yield sofa
-    except (OSError, KeyError) as error:
+    except (OSError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"expected a SOFA file, found {file} ({reason})") from None
 
@@ -89,6 +95,8 @@ def _shape(sofa: Any, file: str | Path) -> tuple[int, int, int]:
     shape = sofa["Data.IR"].shape
     if len(shape) not in (3, 4) or 0 in shape:
         raise ValueError(f"expected Data.IR of 3 or 4 axes, found {shape} in {file}")
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"expected at most {MOST_VALUES} samples in {file}, found {shape}")
     return shape[0], shape[1], shape[2] if len(shape) == 4 else 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+RATES_HZ = (1_000, 1_000_000)  # of sound
 MOST_VALUES = 2**29  # samples times channels held at once: an hour of 8 microphones
 _BLOCK = 2**20
 _MAX_FLAC_CHANNELS = 8
@@ -34,10 +35,18 @@ def read_sound(path: str | Path, dtype: str = "float32") -> tuple[np.ndarray, in
                         f"expected at most {MOST_VALUES} samples in {path}, found more"
                     )
                 blocks.append(block)
+            check_rate(file.samplerate, path)
             return np.concatenate(blocks), file.samplerate
     except soundfile.SoundFileError as error:
         why = " ".join(str(error).split())
         raise ValueError(f"expected sound that can be read, found {path} ({why})") from None
+
+
+def check_rate(rate: int, path: str | Path) -> None:
+    """Raise ValueError for a rate that no sound has: resampled it could fill any memory."""
+    low, high = RATES_HZ
+    if not low <= rate <= high:
+        raise ValueError(f"expected a sample rate of {low} to {high} Hz, found {rate} in {path}")
 
 
 def write_sound(stem: Path, x: np.ndarray, fs: int) -> str:

@@ -19,6 +19,8 @@ from clearbeam.pieces import Pieces
 from multichannel import GTCRN
 from multichannel.weights import load_gtcrn, save_gtcrn
 from simulate import load_corpus, read_manifest
+from simulate.recordings import RecordingError, read_audio
+from simulate.sofa import list_sofa, read_sofa
 from simulate.sound_files import read_sound
 
 ROOT = Path(__file__).parents[1]
@@ -217,3 +219,27 @@ def test_every_dependency_is_pinned():
     pinned = {line.split("==")[0] for line in lines if "==" in line}
     plain = {name.lower().replace("_", "-") for name in pinned}
     assert {name.lower().replace("_", "-") for name in asked} <= plain
+
+
+@pytest.mark.parametrize(
+    ("taps", "rate", "delay", "match"),
+    [(2**40, 16e3, 0, "at most"), (9, 1e-300, 0, "rate of"), (9, 16e3, 1e12, "delays of"),
+     (9, np.nan, 0, "rate of"), (9, 16e3, -1, "delays of"), (9, 16e3, np.nan, "delays of")],
+)  # fmt: skip
+def test_a_measured_room_that_would_fill_the_memory_is_refused(tmp_path, taps, rate, delay, match):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "hall.sofa"
+    with h5py.File(path, "w") as sofa:
+        sofa.create_dataset("Data.IR", (1, 2, taps), "f4", chunks=(1, 2, 9))  # holds nothing yet
+        sofa["Data.SamplingRate"] = [float(rate)]
+        sofa["Data.Delay"] = [[float(delay)] * 2]
+    with pytest.raises(ValueError, match=match):
+        read_sofa(list_sofa(path)[0].name)
+
+
+def test_sound_of_no_rate_is_not_resampled(tmp_path):
+    path = write(tmp_path / "x.wav", voice(1, seconds=0.2), rate=10)
+    with pytest.raises(ValueError, match="found 10 in"):
+        read_sound(path)
+    with pytest.raises(RecordingError, match="found 10 in"):
+        read_audio(str(path), 16_000)

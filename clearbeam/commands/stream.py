@@ -94,10 +94,10 @@ def run(
 
         clearbeam stream --in robot.wav --out clean.wav --array circular_6mic --look 30
     """
-    from clearbeam.audio import RATES_HZ
     from clearbeam.commands.enhance import geometry
     from clearbeam.enhance import Settings, load_enhancer, options_of
     from clearbeam.stream import PIPE, Timed, is_file, open_sink, open_source, run_stream
+    from simulate.sound_files import RATES_HZ
 
     if rate is not None and not RATES_HZ[0] <= rate <= RATES_HZ[1]:
         raise ValueError(f"expected a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz, found {rate}")
