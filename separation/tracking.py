@@ -23,7 +23,8 @@ NOBODY = -1
 _OVERLAP_SHARE, _OVERLAP_KNOWN = 1.0, 0.3
 _NEW = 0.45  # who is less like everybody is somebody new
 _NOBODY_KNOWN = 0.35  # or nobody, when all are known
-_SAME = 0.5  # two who are more alike are one
+_SAME = 0.65  # two who are more alike are one
+_SPLIT = 0.5  # a stream too many is his whom it is more like
 _KEPT = 0.99  # of what is remembered of a talker, a window in which he is heard
 _MOST = 32  # talkers remembered at once
 _SHORTEST_S = 1.5  # who is heard less is nobody by himself
@@ -70,7 +71,7 @@ class Tracker:
             if column < n_known:
                 places[row] = column
                 self._remember(column, piece.voices.some([row]))
-            elif self.knows_all and scores[row].max(initial=-1) > _SAME:
+            elif self.knows_all and scores[row].max(initial=-1) > _SPLIT:
                 places[row] = int(scores[row].argmax())  # a window has split him
             elif talks[row] and piece.voices.seconds[row] > 0 and not self.knows_all:
                 places[row] = self._meet(piece.voices.some([row]))
