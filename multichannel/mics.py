@@ -71,7 +71,7 @@ class MicGuard:
             The hops that it completes ``(mics, hops * hop)``, and whether a mic is out in them
             ``(mics, hops)``: silent while another mic is not.
         """
-        samples = x.detach().to("cpu", torch.float32).numpy()
+        samples = x.detach().to("cpu", torch.float32).contiguous().numpy()
         samples = np.concatenate([self.pending, samples], -1) if self.pending.size else samples
         n_hops = samples.shape[-1] // self.hop
         self.pending = samples[:, n_hops * self.hop :].copy()

@@ -120,6 +120,13 @@ def test_chunks_change_nothing_and_a_state_goes_on(fault, size):
     assert torch.equal(torch.cat([before, after], -1), whole)
 
 
+def test_samples_stand_side_by_side_whatever_the_layout():
+    x = sound()
+    for size in (N, 1000):
+        y, _ = MicGuard(4, HOP).step(x.T.contiguous().T[:, :size])
+        assert y.stride(-1) == 1 and torch.equal(y, x[:, : size // HOP * HOP])
+
+
 def test_of_two_mics_the_one_that_changed_is_left_out():
     x = sound(2)
     x[1, FROM:TO] *= 100
