@@ -203,6 +203,17 @@ def test_what_is_never_most_of_a_window_is_nobody_however_clear():
     assert {k for row in named(pieces, 3) for k in row} == {0, 1, 2}  # unless there are three
 
 
+@pytest.mark.parametrize(("share", "n_talkers"), [(0.68, 2), (0.98, 1)])
+def test_two_who_are_half_alike_are_two_and_two_who_are_nearly_the_same_are_one(share, n_talkers):
+    both = Room().piece(0, [0, 1]).voices
+    one, other = both.coherence
+    between = share * one + np.sqrt(1 - share**2) * other
+    memory = both._replace(coherence=np.stack([one, between]), seconds=np.full(2, 9, np.float32))
+    alike = likeness(memory, memory)[0, 1]
+    assert 0.5 < alike < 0.62 if n_talkers == 2 else alike > 0.7
+    assert len(Tracker(memory, [9.0, 9.0], [0, 1]).settled().weight) == n_talkers
+
+
 def test_what_is_remembered_does_not_grow_with_the_meeting(monkeypatch):
     monkeypatch.setattr("separation.tracking._MOST", 4)
     rng, tracker = np.random.default_rng(0), Tracker()
