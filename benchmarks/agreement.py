@@ -211,10 +211,11 @@ def enhance_pairs(x: Tensor, n_threads: int) -> list[Pair]:
 
 
 def separate_pairs(x: Tensor, n_threads: int) -> list[Pair]:
-    """All there is to compare in `Separator`; the causal network has seeded weights."""
+    """All there is to compare in `Separator`; the network of batches has seeded weights."""
     separator = Separator.from_pretrained("separate", device="cpu")
+    causal = Separator.from_pretrained("separate-causal", device="cpu")
     torch.manual_seed(0)
-    causal = Separator(SeparationNet(SeparationConfig(causal=True)).eval())
+    net = SeparationNet(SeparationConfig(causal=True)).eval()
 
     def two(x: Tensor) -> Tensor:
         return separator(x, 2)
@@ -229,8 +230,6 @@ def separate_pairs(x: Tensor, n_threads: int) -> list[Pair]:
 
     task = "separate"
     many = f"{n_threads} threads"
-    assert causal.net is not None
-    net = causal.net
     return [
         Pair(task, "CPU", "CUDA", 1e-4, lambda: on_cuda(cuda, x)),
         Pair(task, "one thread", many, 1e-4, lambda: on_threads(two, x, n_threads)),
