@@ -171,7 +171,7 @@ def long_file(hours: float, n_mics: int = 2) -> Row:
 # -------------------------------------------------------------------------------- streams at once
 
 
-def paced(n_mics: int, seconds: float, start: float, results: Any) -> None:
+def paced(n_mics: int, seconds: float, ready: Any, results: Any) -> None:
     """One stream at the pace of its sound; how late each frame was done, in seconds."""
     torch.set_num_threads(1)
     stream = Enhancer.from_pretrained("default", device="cpu").stream(n_mics)
@@ -179,7 +179,8 @@ def paced(n_mics: int, seconds: float, start: float, results: Any) -> None:
     chunks = x.split(HOP, -1)
     for chunk in chunks[:20]:
         stream.step(chunk)
-    late, used = [], time.process_time()
+    ready.wait()  # for the others
+    late, used, start = [], time.process_time(), time.monotonic()
     for i in range(round(seconds / HOP_S)):
         due = start + i * HOP_S
         time.sleep(max(0.0, due - time.monotonic()))
@@ -192,8 +193,8 @@ def streams_at_once(n_streams: int, seconds: float, n_mics: int = 6) -> Row:
     """Each at its own pace. A frame more than 16 ms late is done when the next has begun; more than
     48 ms late, and a device that keeps three frames runs dry."""
     context = multiprocessing.get_context("spawn")
-    results, start = context.Queue(), time.monotonic() + 5 + 2 * n_streams
-    job = (n_mics, seconds, start, results)
+    results, ready = context.Queue(), context.Barrier(n_streams)
+    job = (n_mics, seconds, ready, results)
     streams = [context.Process(target=paced, args=job) for _ in range(n_streams)]
     for one in streams:
         one.start()
