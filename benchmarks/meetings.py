@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from simulate.meeting import MeetingConfig
 
 CORPORA = Path(__file__).parents[1].parent / "shared" / "data"
-SEED = 70
 N_TALKERS, OVERLAP = 4, 0.2
 
 
@@ -50,6 +49,7 @@ def main(
     split: Annotated[str, typer.Option(help="of the corpora")] = "test",
     minutes: Annotated[float, typer.Option(min=0.5, max=60)] = 10,
     count: Annotated[int, typer.Option(min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="another one is another room")] = 70,
     system: Annotated[list[str] | None, typer.Option(help="of docs/evaluation.md")] = None,
     metrics: Annotated[str | None, typer.Option(help="such as der,cpwer")] = None,
 ) -> None:
@@ -61,7 +61,7 @@ def main(
 
     folder = out or Path("runs") / f"meetings-{split}-{minutes:g}"
     try:
-        write_meetings(scene_of(corpora, split, minutes), folder / "data", count, SEED)
+        write_meetings(scene_of(corpora, split, minutes), folder / "data", count, seed)
         report = evaluate_meetings(
             folder / "data",
             system or ["noisy", "clearbeam"],
