@@ -378,7 +378,7 @@ def test_a_broken_dataset_is_refused(dataset, tmp_path):
     soundfile.write(early, x, 8000)
     refuses("expected sound at 16000 Hz in .*early1.flac, found 32000 samples at 8000 Hz")
     early.write_text("no sound")
-    refuses("expected an audio file, found .*early1.flac")
+    refuses("expected sound that can be read, found .*early1.flac")
     early.unlink()
     refuses("expected an audio file, found nothing at .*early1.flac")
     (dataset / "manifest.jsonl").write_text("")
