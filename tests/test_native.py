@@ -78,6 +78,6 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch):
 
 
 def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path):
-    with pytest.raises(RuntimeError, match="to build live.cpp"):
+    with pytest.raises(RuntimeError, match=r"to build live\.cpp"):
         compiled._build("false", Path("live.cpp"), tmp_path / "live.so")
     assert list(tmp_path.iterdir()) == []
