@@ -49,7 +49,7 @@ class Guided:
     ) -> None:
         self.source, self.lengths, self.causal = source, source.lengths, causal
         self.stft, self.long = STFT(), STFT(LIVE_LONG if causal else LONG)
-        self.first = None
+        self.before, self.first = before, None
         if before is not None:
             once = SeparatorConfig(n_passes=1, n_beams=1)
             self.first = Separator(load_separation(before), config=once).eval()
@@ -99,19 +99,17 @@ def is_guided(folder: Path) -> bool:
     return (folder / "shares.npy").is_file()
 
 
-def kept_guided(
-    source: Remixed, name: str, cache: Path, config: TrainConfig, before: str | None = None
-) -> KeptGuided:
+def kept_guided(guided: Guided, name: str, cache: Path, config: TrainConfig) -> KeptGuided:
     """All clips of a source, whose parts are known by `name`; a broken cache is completed."""
-    assert source.lengths is not None
-    causal = config.network.get("causal", False)
-    facts = [name, source.n_talkers, source.seed, len(source.lengths), *["causal"] * causal]
-    if before is not None:
-        facts.append(hashlib.sha256(find_separation(before).read_bytes()).hexdigest())
-    create = partial(create_guided, lengths=source.lengths, n_talkers=source.n_talkers)
+    source, lengths = guided.source, guided.lengths
+    assert lengths is not None
+    facts = [name, source.n_talkers, source.seed, len(lengths), *["causal"] * guided.causal]
+    if guided.before is not None:
+        facts.append(hashlib.sha256(find_separation(guided.before).read_bytes()).hexdigest())
+    create = partial(create_guided, lengths=lengths, n_talkers=source.n_talkers)
     folder = cache / f"guided-{digest(facts)}"
-    work = partial(_write_row, Guided(source, causal, before))
-    return KeptGuided(completed(folder, len(source.lengths), create, work, config))
+    work = partial(_write_row, guided)
+    return KeptGuided(completed(folder, len(lengths), create, work, config))
 
 
 def create_guided(folder: Path, lengths: np.ndarray, n_talkers: int) -> None:

@@ -85,7 +85,8 @@ class Separate:
         mixed = self._mixed(which, PackedTalkers(packed))
         if not self.size.guided:
             return mixed
-        return kept_guided(mixed, packed.name, cache, self.config, before)
+        guided = Guided(mixed, self.size.causal, before)
+        return kept_guided(guided, packed.name, cache, self.config)
 
     def _mixed(self, which: str, apart: Apart) -> Remixed:
         """Valid clips as they are, the others mixed anew."""
