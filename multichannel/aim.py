@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from multichannel.beamform import choose_reference_mic, mvdr_souden
+from multichannel.cacgmm import spatial_posteriors
 from multichannel.frontend import Beamed, FrontEndConfig, array_gain, living_mic, presence_of
 from multichannel.loading import loading_for_frames
 from multichannel.look import Look
@@ -27,6 +28,9 @@ from multichannel.spatial import (
 from multichannel.stft import STFT
 
 _TINY = 1e-30
+# Iterations of the mixture model: more make it surer, not better. Below this many frames a mic, what
+# it learns of the directions is worth less than the presence it began with.
+_N_EM, _FRAMES_PER_MIC = 2, 5
 # This share of what the estimate explains counts as noise: without any, a mixture that is explained
 # to the last bit would leave rounding errors as its noise. A fit to n frames explains 1/n anyway.
 _UNEXPLAINED = 1e-3
@@ -77,7 +81,7 @@ class PresenceAim:
         return presence if self.look is None else presence * self.look.gate(X, self.stft)
 
     def sums(self, X: Tensor, S: Tensor) -> CovarianceState:
-        target = self._target(X, S).mT
+        target = heard_presence(X, self._target(X, S)).mT
         return covariance_sums(X, torch.stack([target, 1 - target]).mT)
 
     def block_weights(self, sums: CovarianceState, reference_mic: int | None) -> tuple[Tensor, int]:
@@ -151,6 +155,26 @@ class EstimateAim:
         reference = X[reference_mic]
         presence = presence_of(S, reference.unsqueeze(0))
         return Beamed(beam, reference, presence, array_gain(beam, X), S[0])
+
+
+def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
+    """Speech presence as the mics hear it: what a network found, sorted out by directions.
+
+    Posterior of the speech in a spatial mixture model of speech and noise that begins with the
+    squared presence, so with bins that are surely speech. Few frames keep the presence.
+
+    Args:
+        X: ``(mics, freqs, frames)``.
+        presence: ``(freqs, frames)`` in 0..1.
+
+    Returns:
+        ``(freqs, frames)`` in 0..1.
+    """
+    n_mics, n_frames = X.shape[0], X.shape[-1]
+    if n_frames < _FRAMES_PER_MIC * n_mics:
+        return presence
+    speech = presence.square()
+    return spatial_posteriors(X, torch.stack([speech, 1 - speech]), _N_EM)[0]
 
 
 def without_mics(sums: CovarianceState, out: Tensor) -> CovarianceState:

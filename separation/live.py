@@ -16,11 +16,11 @@ import warnings
 import torch
 from torch import Tensor
 
+from multichannel.cacgmm import spatial_posteriors
 from multichannel.spatial import CovarianceState, covariance_sums
 from multichannel.stft import STFT, STFTStream
 from multichannel.stream import MAX_MICS, MicWarning, check_chunk
 from separation.beams import BEAMS
-from separation.cacgmm import spatial_posteriors
 from separation.network import SeparationNet, SeparationState
 from separation.running import BLOCK, LIVE_LONG, N_KNOWN, RunningClasses, heard_mics
 from separation.wiener import shares_of

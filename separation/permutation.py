@@ -14,7 +14,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from separation.cacgmm import spatial_posteriors
+from multichannel.cacgmm import spatial_posteriors
 
 # Few: with more, the model is surer and more often wrong (docs/benchmarks.md).
 _ITERATIONS = 3

@@ -14,8 +14,8 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from multichannel.cacgmm import spatial_posteriors
 from multichannel.stft import STFT, STFTConfig
-from separation.cacgmm import spatial_posteriors
 from separation.coarse import N_CLASSES
 from separation.features import chosen_mics
 from separation.permutation import blind_posteriors

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from multichannel.cacgmm import spatial_posteriors
 from multichannel.enhance import SAMPLE_RATE
 from multichannel.frontend import living_mic
 from multichannel.gtcrn import GTCRN
@@ -27,7 +28,6 @@ from multichannel.stft import STFT
 from multichannel.stream import MAX_MICS, MicWarning
 from multichannel.weights import load_gtcrn, pick_device
 from separation.beams import BEAMS
-from separation.cacgmm import spatial_posteriors
 from separation.coarse import coarse_shares, loudest_shares
 from separation.count import MOST_TALKERS, CountRule, how_many
 from separation.kmeans import cluster, energetic

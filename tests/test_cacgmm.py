@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from multichannel.cacgmm import Prior, spatial_posteriors
 from multichannel.compiled import can_compile
-from separation.cacgmm import Prior, spatial_posteriors
 from separation.permutation import aligned, blind_posteriors
 
 N_MICS, N_FREQS, N_FRAMES = 4, 5, 60
@@ -91,7 +91,7 @@ def test_neither_the_level_nor_the_order_of_the_mics_matters(scale):
 def test_blocks_of_freqs_make_no_difference(monkeypatch):
     X, truth = mixture()
     whole = spatial_posteriors(X, truth + 0.5)
-    monkeypatch.setattr("separation.cacgmm._BLOCK_BYTES", 1)
+    monkeypatch.setattr("multichannel.cacgmm._BLOCK_BYTES", 1)
     assert torch.allclose(spatial_posteriors(X, truth + 0.5), whole)
 
 

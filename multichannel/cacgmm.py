@@ -21,7 +21,6 @@ from torch import Tensor
 from multichannel import compiled_ops
 from multichannel.loading import load_diagonal
 from multichannel.spatial import finite_as_a_rule
-from multichannel.stream import MAX_MICS
 
 Prior = Literal["masks", "frequency", "time"]
 
@@ -30,7 +29,7 @@ _TINY = 1e-20
 _LOADING = 1e-3
 # Bytes of features whose EM runs to its end before the next frequencies are looked at.
 _BLOCK_BYTES = 4 << 20
-_MAX_CLASSES = 8  # of native/mixture.cpp
+_MAX_MICS, _MAX_CLASSES = 16, 8  # of native/mixture.cpp
 
 
 def spatial_posteriors(
@@ -84,7 +83,7 @@ def spatial_posteriors(
 def _compiles(X: Tensor, masks: Tensor, n_iterations: int, prior: Prior) -> bool:
     """Whether `_compiled_em` can do it: a frequency after the other, so not where they wait for
     each other."""
-    if not compiled_ops.fits(X, masks) or len(X) > MAX_MICS or len(masks) > _MAX_CLASSES:
+    if not compiled_ops.fits(X, masks) or len(X) > _MAX_MICS or len(masks) > _MAX_CLASSES:
         return False
     return prior != "time" or n_iterations == 1
 

@@ -1,5 +1,5 @@
 // The EM of the spatial mixture model, one frequency after the other, so that all it works on stays
-// in the processor's caches: separation/cacgmm.py in single precision.
+// in the processor's caches: multichannel/cacgmm.py in single precision.
 //
 // Frames lie side by side in vectors of floats; the classes' matrices in vectors of doubles, a class
 // to a lane.
