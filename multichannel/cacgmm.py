@@ -50,11 +50,12 @@ def spatial_posteriors(
             zero nothing is known, and the bin has no part in the first M step.
         n_iterations: of EM; 0 returns the masks, made to add up to one.
         prior: of a class in a bin before the mics are asked: its mask (``masks``), its share of the
-            frames of the frequency, or its share of the freqs of the frame.
+            frames of the frequency that are not silent, or its share of the freqs of the frame.
         strength: exponent of the likelihood, 1 as published; less trusts the prior more.
 
     Returns:
-        Posteriors ``(classes, freqs, frames)`` that add up to one. A silent bin has its prior.
+        Posteriors ``(classes, freqs, frames)`` that add up to one. A silent bin has its prior, and
+        no part in those of others.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -134,15 +135,17 @@ def _em(
         form = (inverse @ Z).clamp(min=_TINY)
         likelihood = -n_mics * form.log() - log_det.unsqueeze(-1)
         likelihood = torch.where(heard, strength * likelihood, 0)
-        posterior = (_log_prior(posterior, log_masks, prior) + likelihood).softmax(1)
+        posterior = (_log_prior(posterior, log_masks, heard, prior) + likelihood).softmax(1)
     return posterior.transpose(0, 1)
 
 
-def _log_prior(posterior: Tensor, log_masks: Tensor, prior: Prior) -> Tensor:
+def _log_prior(posterior: Tensor, log_masks: Tensor, heard: Tensor, prior: Prior) -> Tensor:
     if prior == "masks":
         return log_masks
-    axis = -1 if prior == "frequency" else 0
-    return posterior.mean(axis, keepdim=True).clamp(min=_TINY).log()
+    if prior == "time":
+        return posterior.mean(0, keepdim=True).clamp(min=_TINY).log()
+    shares = (posterior * heard).sum(-1, keepdim=True)
+    return (shares / heard.sum(-1, keepdim=True).clamp(min=1)).clamp(min=_TINY).log()
 
 
 def _matrices(total: Tensor, n_mics: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from multichannel.beamform import apply_beamformer
 from multichannel.frontend import Beamed, FrontEndConfig
 from multichannel.spatial import CovarianceState
 from multichannel.stft import STFT, STFTConfig, STFTStream, join_frames
+from multichannel.usable import mics_out
 
 
 class Heard(NamedTuple):
@@ -109,14 +110,6 @@ class _Block(NamedTuple):
     X: Tensor
     sums: CovarianceState
     out: Tensor
-
-
-def mics_out(X: Tensor) -> Tensor:
-    """The mics ``(mics,)`` of ``X (mics, freqs, frames)`` that are silent in a frame while another
-    is not; of mics that all are, those that are so the longest."""
-    silent = (X[..., 1::64, :] == 0).all(-2)  # bins enough to tell
-    n_out = (silent & ~silent.all(0)).sum(-1)
-    return n_out > n_out.min()
 
 
 class LookaheadBeam:

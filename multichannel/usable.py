@@ -117,3 +117,11 @@ def at_mic(like: Tensor, reference_mic: int | Tensor) -> Tensor:
 
 def _pairs(usable: Tensor) -> Tensor:
     return usable.unsqueeze(-1) & usable.unsqueeze(-2)
+
+
+def mics_out(X: Tensor) -> Tensor:
+    """The mics ``(mics,)`` of ``X (mics, freqs, frames)`` that are silent in a frame while another
+    is not; of mics that all are, those that are so the longest."""
+    silent = (X[..., 1::64, :] == 0).all(-2)  # bins enough to tell
+    n_out = (silent & ~silent.all(0)).sum(-1)
+    return n_out > n_out.min()

@@ -153,6 +153,20 @@ def test_what_nothing_is_known_of_is_left_to_the_mics():
     assert torch.allclose(again, first, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", [torch.complex64, torch.complex128])
+def test_silence_around_a_recording_changes_nothing(kind):
+    """The compiled EM and PyTorch's, as sure of who talks as without it."""
+    X, truth = mixture()
+    X, masks = X.to(kind), (truth * 0.6 + 0.2).to(kind.to_real())
+    expected = spatial_posteriors(X, masks, 3, "frequency")
+    silence = X.new_zeros(*X.shape[:2], 100)
+    unknown = masks.new_tensor([0.1, 0.9])[:, None, None].expand(2, N_FREQS, 100)
+    found = spatial_posteriors(
+        torch.cat([X, silence], -1), torch.cat([masks, unknown], -1), 3, "frequency"
+    )
+    torch.testing.assert_close(found[..., :N_FRAMES], expected, atol=1e-5, rtol=0)
+
+
 def test_shapes_that_do_not_fit_are_told():
     X, truth = mixture()
     with pytest.raises(ValueError, match=r"expected X of shape .*, found \(4, 5, 60\) and"):

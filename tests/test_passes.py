@@ -7,7 +7,7 @@ import torch
 
 from clearbeam.metrics import si_sdr
 from multichannel import Enhancer, FrontEndConfig
-from multichannel.aim import EstimateAim, mvdr_towards_estimate
+from multichannel.aim import EstimateAim, heard_presence, mvdr_towards_estimate
 from multichannel.beamform import apply_beamformer
 from multichannel.frontend import REFINE_INPUTS
 from multichannel.gtcrn import GTCRN, GTCRNConfig
@@ -114,3 +114,34 @@ def test_training_frames_are_what_the_enhancer_sees(scene, streaming):
     assert second.estimate is not None and second.inputs.shape[0] == 4
     estimate = STFT().inverse(second.estimate, x.shape[-1])
     torch.testing.assert_close(estimate[:-2048], enhanced[:-2048], rtol=0, atol=1e-4)
+
+
+def _first_beam(x: torch.Tensor, early: torch.Tensor) -> float:
+    beamed = front_end_frames(load_gtcrn("mono"), [], x)
+    return si_sdr(STFT().inverse(beamed.beam, x.shape[-1]).numpy(), early.numpy())
+
+
+def test_what_the_mics_hear_makes_the_first_beam_better(scene, monkeypatch):
+    """Beside the presence alone; a mic that comes and goes is no direction to learn from."""
+    x, early = scene
+    mixture = torch.cat([x, x], -1)
+    image = torch.cat([early, early])
+    found = _first_beam(mixture, image)
+    gone = mixture.clone()
+    gone[2, gone.shape[-1] // 3 : gone.shape[-1] // 2] = 0
+    with_five = _first_beam(gone, image)
+    monkeypatch.setattr("multichannel.aim.heard_presence", lambda X, presence: presence)
+    assert found > _first_beam(mixture, image) + 0.5
+    assert with_five > found - 1.5
+
+
+@pytest.mark.parametrize("n_mics", [1, 2, 16])
+def test_where_mics_tell_nothing_the_presence_stays(n_mics):
+    """Copies of one mic, and a recording too short to learn directions from."""
+    g = torch.Generator().manual_seed(0)
+    X = torch.randn(1, 40, 200, dtype=torch.complex64, generator=g).expand(n_mics, -1, -1)
+    presence = torch.rand(40, 200, generator=g)
+    found = heard_presence(X, presence)
+    assert ((found > 0.5) == (presence.square() > 0.5)).float().mean() > 0.99
+    short = 5 * n_mics - 1
+    assert torch.equal(heard_presence(X[..., :short], presence[:, :short]), presence[:, :short])

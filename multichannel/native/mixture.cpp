@@ -107,12 +107,14 @@ class Mixture {
     }
   }
 
-  // The prior of a class is its share of the frames.
+  // The prior of a class is its share of the frames that are heard.
   void expect_shares() {
+    double all = 0;
+    for (int64_t t = 0; t < frames; ++t) all += heard[t];
     for (int c = 0; c < k; ++c) {
       double share = 0;
-      for (int64_t t = 0; t < frames; ++t) share += posterior[c * row + t];
-      const double log_share = std::log(std::max(share / double(frames), double(TINY)));
+      for (int64_t t = 0; t < frames; ++t) share += posterior[c * row + t] * heard[t];
+      const double log_share = std::log(std::max(share / std::max(all, 1.0), double(TINY)));
       std::fill_n(&prior[c * row], row, float(log_share));
     }
   }
