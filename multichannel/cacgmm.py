@@ -11,8 +11,6 @@ Axes: spectrum ``X (mics, freqs, frames)``, masks and posteriors ``(classes, fre
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -98,7 +96,7 @@ def _compiled_em(
     before = masks.mean(1, keepdim=True).expand_as(masks) if prior == "time" else masks
     posterior = masks.clone(memory_format=torch.contiguous_format)
     X_steps, steps = ((ctypes.c_int64 * 3)(*one.stride()) for one in (X, before))
-    _library().mixture_em(
+    compiled_ops.library_of("mixture.cpp").mixture_em(
         ctypes.c_void_p(X.data_ptr()),
         X_steps,
         n_mics,
@@ -113,13 +111,6 @@ def _compiled_em(
         ctypes.c_double(_LOADING),
     )
     return posterior
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    from multichannel.compiled import built  # which imports a network, and that the STFT
-
-    return built(Path(__file__).parent / "native" / "mixture.cpp")
 
 
 def _em(

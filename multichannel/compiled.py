@@ -33,18 +33,20 @@ _NATIVE = {"x86_64": ["-march=native", "-mprefer-vector-width=512"], "aarch64": 
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled engine, built where it was not yet; raises as `built`."""
-    loaded = built(_SOURCES / "live.cpp")
+    loaded = built("live.cpp")
     loaded.gtcrn_new.restype = loaded.live_new.restype = ctypes.c_void_p
     loaded.live_step.restype = loaded.live_state.restype = ctypes.c_int64
     return loaded
 
 
-def built(source: Path) -> ctypes.CDLL:
-    """The library of a C++ file, which may include ``native/*.h``.
+@functools.cache
+def built(name: str) -> ctypes.CDLL:
+    """The library of a file of ``native/``.
 
     Raises:
         RuntimeError: there is no C++ compiler, or it failed.
     """
+    source = _SOURCES / name
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if compiler is None:
         raise RuntimeError("expected a C++ compiler (c++, g++ or clang++), found none")

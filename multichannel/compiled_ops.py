@@ -9,11 +9,12 @@ import ctypes
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _TYPES = (torch.float32, torch.complex64)
 _SIZES = (512, 2048)  # of transforms
 _MAX_MICS = 16  # of native/mvdr.h
+_UNITS = (16, 32, 48, 64)  # of native/live.cpp
 
 
 def fits(*tensors: Tensor) -> bool:
@@ -113,6 +114,30 @@ def mvdr_souden(
     return w
 
 
+def recurs(rnn: nn.GRU, x: Tensor) -> bool:
+    """Whether `gru` can be computed here, and of this size."""
+    return rnn.hidden_size in _UNITS and rnn.num_layers == 1 and fits(x, *rnn.parameters())
+
+
+def gru(rnn: nn.GRU, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """As ``rnn(x, hidden)`` of a layer that is batch-first: ``x (sequences, steps, feats)``."""
+    n_sequences, n_steps, _ = x.shape
+    units, directions = rnn.hidden_size, 1 + rnn.bidirectional
+    y = torch.empty(n_sequences, n_steps, directions * units)
+    h = torch.zeros(directions, n_sequences, units) if hidden is None else hidden.clone()
+    sizes = ctypes.c_int64(n_sequences), ctypes.c_int64(n_steps)
+    for backwards, suffix in enumerate(("l0", "l0_reverse")[:directions]):
+        w_in, w_past, b_in, b_past = (
+            getattr(rnn, f"{name}_{suffix}").detach()
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        gates, w_past = torch.nn.functional.linear(x, w_in, b_in), w_past.mT.contiguous()
+        past, to = (_at(w_past), _at(b_past)), _at(y[..., backwards * units :])
+        at = _at(gates), *sizes, backwards, _at(h[backwards]), to, ctypes.c_int64(y.shape[-1])
+        _library().gru_run(units, *past, *at)
+    return y, h
+
+
 def _rows(channels: Sequence[Tensor]) -> tuple[bool, list[Tensor]]:
     """Whether frames are the rows of memory, and the channels without gaps in a row."""
     rows_are_frames = all(one.stride(0) == 1 for one in channels)
@@ -140,6 +165,13 @@ def _dense(x: Tensor, axis: int) -> Tensor:
 def _at(x: Tensor) -> ctypes.c_void_p:
     """Where its values stand; the caller keeps it alive."""
     return ctypes.c_void_p(x.data_ptr())
+
+
+def library_of(name: str) -> ctypes.CDLL:
+    """The compiled file ``native/NAME``, which is built by itself, on its first use."""
+    from multichannel.compiled import built  # which imports a network, and that this module
+
+    return built(name)
 
 
 def _library() -> ctypes.CDLL:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from multichannel import compiled_ops
 from multichannel.gtcrn_layers import ERB, N_FREQS, StridedConv
 from multichannel.kernels import grouped_gru
 from multichannel.level import LevelState
@@ -106,6 +107,9 @@ class Recurrence(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """``x (n1, n2, steps, width)`` -> the same shape, and the new hidden state."""
+        if compiled_ops.recurs(self.rnn, x):
+            y, state = compiled_ops.gru(self.rnn, x.flatten(0, 1), hidden)
+            return x + self.norm(self.fc(y.unflatten(0, x.shape[:2]))), state
         y, states = grouped_gru([self.rnn], x, None if hidden is None else [hidden])
         return x + self.norm(self.fc(y)), states[0] if states else None
 

@@ -9,6 +9,7 @@ Axes: spectrum ``X (mics, freqs, frames)``, posteriors ``(classes, freqs, frames
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import permutations
 
 import torch
@@ -36,11 +37,17 @@ def blind_posteriors(
     Returns:
         ``(classes, freqs, frames)``, classes in no order, but the same one in all freqs.
     """
-    g = torch.Generator().manual_seed(seed)
-    start = torch.rand(n_classes, *X.shape[1:], generator=g, dtype=torch.float64)
-    masks = -start.clamp(min=_TINY).log()  # over their sum: uniform over all shares
-    found = spatial_posteriors(X, masks.to(X.real.dtype), n_iterations)
+    masks = _chance((n_classes, *X.shape[1:]), seed).to(X.real)
+    found = spatial_posteriors(X, masks, n_iterations)
     return spatial_posteriors(X, aligned(found), 1, "time")
+
+
+@lru_cache(maxsize=2)
+def _chance(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Masks that are, over their sum, uniform over all shares; live ones are asked for again."""
+    g = torch.Generator().manual_seed(seed)
+    start = torch.rand(shape, generator=g, dtype=torch.float64)
+    return -start.clamp(min=_TINY).log()
 
 
 def aligned(posteriors: Tensor) -> Tensor:
@@ -88,11 +95,14 @@ def _best(P: Tensor, profile: Tensor, orders: Tensor) -> Tensor:
     """For every frequency of ``P`` the order that correlates best with its profile, ``(freqs, k)``;
     a profile ``(classes, 1 or freqs, frames)``."""
     n_classes = len(P)
-    correlation = P.transpose(0, 1) @ profile.permute(1, 2, 0)  # [f, j, k]
+    if profile.shape[1] == 1:  # one product for all freqs
+        correlation = (P @ profile[:, 0].mT).transpose(0, 1)  # [f, j, k]
+    else:
+        correlation = P.transpose(0, 1) @ profile.permute(1, 2, 0)
     chosen = torch.nn.functional.one_hot(orders, n_classes).mT.flatten(1)  # [order, (j, k)]
     return orders[(correlation.flatten(1) @ chosen.to(P.dtype).T).argmax(-1)]
 
 
 def _taken(P: Tensor, order: Tensor) -> Tensor:
     """``P`` with the classes of every frequency in its order."""
-    return P.gather(0, order.T[..., None].expand_as(P))
+    return P[order.T, torch.arange(P.shape[1], device=P.device)]

@@ -10,9 +10,12 @@ Axes: spectrum ``X (mics, freqs, frames)``, masks ``(classes, freqs, frames)``.
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor
 
+from multichannel import compiled_ops
 from multichannel.loading import load_diagonal
 from multichannel.spatial import CovarianceState, covariance_sums, finite_as_a_rule
 from multichannel.stft import STFTConfig
@@ -25,6 +28,7 @@ _TINY = 1e-20
 _LOADING = 1e-3
 # Values at a time: few enough for a cache, many enough that calls cost nothing beside them.
 _BLOCK_VALUES = 1 << 19
+_MAX_MICS, _MAX_CLASSES = 16, 8  # of native/wiener.cpp
 
 
 def wiener_images(
@@ -46,12 +50,41 @@ def wiener_images(
     Raises:
         ValueError: shapes that do not fit.
     """
-    X = finite_as_a_rule(X)
-    R = spatial_covariances(sums or covariance_sums(X, masks))
+    X, sums = finite_as_a_rule(X), sums or covariance_sums(X, masks)
+    if _compiles(X, masks, sums.total):
+        return _compiled_images(X, masks, reference_mic, sums.total)
+    R = spatial_covariances(sums)
     n_mics, _, n_frames = X.shape
     size = max(1, _BLOCK_VALUES // max(1, n_frames * n_mics**2))
     parts = zip(X.split(size, 1), masks.split(size, 1), R.split(size, 1), strict=True)
     return torch.cat([_filtered(x, m, r, reference_mic) for x, m, r in parts], 1)
+
+
+def _compiles(X: Tensor, masks: Tensor, total: Tensor) -> bool:
+    return compiled_ops.fits(X, masks, total) and len(X) <= _MAX_MICS and len(masks) <= _MAX_CLASSES
+
+
+def _compiled_images(X: Tensor, masks: Tensor, reference_mic: int, total: Tensor) -> Tensor:
+    """`wiener_images` in single precision on a CPU, by native/wiener.cpp."""
+    n_mics, n_freqs, n_frames = X.shape
+    X, total = X.resolve_conj(), total.resolve_conj().contiguous()
+    images = X.new_empty(len(masks), n_freqs, n_frames)
+    X_steps, steps = ((ctypes.c_int64 * 3)(*one.stride()) for one in (X, masks))
+    compiled_ops.library_of("wiener.cpp").wiener_images(
+        ctypes.c_void_p(X.data_ptr()),
+        X_steps,
+        n_mics,
+        ctypes.c_int64(n_freqs),
+        ctypes.c_int64(n_frames),
+        ctypes.c_void_p(masks.data_ptr()),
+        steps,
+        len(masks),
+        ctypes.c_void_p(total.data_ptr()),
+        reference_mic,
+        ctypes.c_double(_LOADING),
+        ctypes.c_void_p(images.data_ptr()),
+    )
+    return images
 
 
 def spatial_covariances(sums: CovarianceState) -> Tensor:

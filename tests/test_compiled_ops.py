@@ -9,6 +9,7 @@ from multichannel import compiled_ops
 from multichannel.beamform import apply_beamformer, mvdr_souden
 from multichannel.compiled import can_compile
 from multichannel.spatial import covariance_sums
+from separation.wiener import wiener_images
 
 pytestmark = pytest.mark.skipif(not can_compile(), reason="needs a C++ compiler")
 
@@ -81,6 +82,43 @@ def test_weights_of_broken_mics(alike):
     noise_[11] = 0
     for mic in range(4):
         alike(lambda: mvdr_souden(speech, noise_, mic, 1e-3), rtol=1e-4, atol=1e-4)  # noqa: B023
+
+
+@pytest.mark.parametrize(("n_mics", "n_classes"), [(1, 2), (2, 3), (6, 4), (16, 8)])
+@pytest.mark.parametrize("frames_last", [True, False])
+def test_wiener_filters_of_any_size_and_layout(alike, frames_last, n_mics, n_classes):
+    X = noise(n_mics, 5, 37)
+    X[:, 0, 3:20], X[-1, 1] = 0, 0  # silence, a dead mic
+    X[0, 2, 4] = float("nan")
+    masks = noise(n_classes, 5, 37, seed=1).abs()
+    masks[0, 3] = 0  # nowhere in a frequency
+    masks = masks / masks.sum(0)
+    if not frames_last:
+        X, masks = X.mT.contiguous().mT, masks.mT.contiguous().mT
+    alike(lambda: wiener_images(X, masks, n_mics - 1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("units", [16, 32, 64])
+@pytest.mark.parametrize("bidirectional", [True, False])
+@torch.no_grad()
+def test_recurrences_and_what_they_remember(units, bidirectional):
+    torch.manual_seed(0)
+    rnn = torch.nn.GRU(9, units, batch_first=True, bidirectional=bidirectional)
+    x = torch.randn(5, 11, 9)
+    assert compiled_ops.recurs(rnn, x)
+    hidden = torch.randn(1 + bidirectional, 5, units)
+    before = hidden.clone()
+    for state in (None, hidden):
+        torch.testing.assert_close(compiled_ops.gru(rnn, x, state), rnn(x, state))
+    assert torch.equal(hidden, before)
+
+
+def test_recurrences_of_other_sizes_and_in_training_are_left_to_pytorch():
+    x = torch.zeros(1, 2, 9)
+    assert not compiled_ops.recurs(torch.nn.GRU(9, 16, batch_first=True), x)
+    with torch.no_grad():
+        assert not compiled_ops.recurs(torch.nn.GRU(9, 20, batch_first=True), x)
+        assert not compiled_ops.recurs(torch.nn.GRU(9, 16, batch_first=True).double(), x.double())
 
 
 def test_what_the_library_does_not_know_is_left_to_pytorch():

@@ -1,6 +1,7 @@
 // The C interface of the compiled live engine: see multichannel/compiled.py.
 #include "beam.h"
 #include "engine.h"
+#include "recurrence.h"
 #include "stft.h"
 
 #include <complex>
@@ -114,6 +115,20 @@ void mvdr_souden(const Bin* speech, const Bin* noise, int64_t n_bins, int n_mics
     const int64_t at = bin * n_mics * n_mics;
     mvdr->solve(speech + at, noise + at, n, n_mics, reference_mic, loading + bin, w + bin * n_mics);
   }
+}
+
+// units: 16, 32, 48 or 64; see native/recurrence.h.
+void gru_run(int units, const float* weights, const float* bias, const float* gates,
+             int64_t n_sequences, int64_t n_steps, int backwards, float* h, float* y,
+             int64_t y_step) {
+  const Quick quick;
+  const auto run = [&](auto recurrence) {
+    recurrence.run(gates, n_sequences, n_steps, backwards, h, y, y_step);
+  };
+  if (units == 16) run(Recurrence<1>{weights, bias});
+  if (units == 32) run(Recurrence<2>{weights, bias});
+  if (units == 48) run(Recurrence<3>{weights, bias});
+  if (units == 64) run(Recurrence<4>{weights, bias});
 }
 
 // windows: analysis (512), then synthesis; nets: the mask network, then one for each beam. All are

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 namespace clearbeam {
@@ -109,27 +110,42 @@ class Mixture {
 
   // The prior of a class is its share of the frames that are heard.
   void expect_shares() {
-    double all = 0;
-    for (int64_t t = 0; t < frames; ++t) all += heard[t];
+    V all{};
+    for (int64_t t = 0; t < row; t += LANES) all += load(&heard[t]);
+    const float n_heard = std::max(sum(all), 1.0f);
     for (int c = 0; c < k; ++c) {
-      double share = 0;
-      for (int64_t t = 0; t < frames; ++t) share += posterior[c * row + t] * heard[t];
-      const double log_share = std::log(std::max(share / std::max(all, 1.0), double(TINY)));
-      std::fill_n(&prior[c * row], row, float(log_share));
+      V share{};
+      for (int64_t t = 0; t < row; t += LANES) share += load(&posterior[c * row + t]) * load(&heard[t]);
+      std::fill_n(&prior[c * row], row, std::log(std::max(sum(share) / n_heard, TINY)));
     }
   }
 
   void sum_outer_products() {
-    for (int c = 0; c < k; ++c) {
-      float* weight = &form[c * row];  // used up
-      for (int64_t t = 0; t < row; t += LANES)
-        store(weight + t, load(&posterior[c * row + t]) / load(weight + t) * load(&heard[t]));
-      for (int i = 0; i < m * m; ++i) {
-        V total{};
-        for (int64_t t = 0; t < row; t += LANES)
-          total += load(weight + t) * load(&features[i * row + t]);
-        sums[c][i] = sum(total);
+    for (int64_t at = 0; at < k * row; at += LANES)  // the forms are used up
+      store(&form[at], load(&posterior[at]) / load(&form[at]) * load(&heard[at % row]));
+    by_classes([&](auto n, int first) { sum_features<n>(first); });
+  }
+
+  // What is done with so many classes from the first on, for all of them: the features are then
+  // loaded once for up to four.
+  template <class Do>
+  void by_classes(Do what) {
+    int c = 0;
+    for (; c + 4 <= k; c += 4) what(std::integral_constant<int, 4>{}, c);
+    for (; c + 2 <= k; c += 2) what(std::integral_constant<int, 2>{}, c);
+    if (c < k) what(std::integral_constant<int, 1>{}, c);
+  }
+
+  template <int Classes>
+  void sum_features(int first) {
+    const float* weight = &form[first * row];
+    for (int i = 0; i < m * m; ++i) {
+      V total[Classes]{};
+      for (int64_t t = 0; t < row; t += LANES) {
+        const V feature = load(&features[i * row + t]);
+        for (int c = 0; c < Classes; ++c) total[c] += load(weight + c * row + t) * feature;
       }
+      for (int c = 0; c < Classes; ++c) sums[first + c][i] = sum(total[c]);
     }
   }
 
@@ -190,12 +206,20 @@ class Mixture {
   }
 
   void find_forms() {
-    for (int c = 0; c < k; ++c)
-      for (int64_t t = 0; t < row; t += LANES) {
-        V total{};
-        for (int i = 0; i < m * m; ++i) total += inverse[c][i] * load(&features[i * row + t]);
-        store(&form[c * row + t], total > TINY ? total : splat(TINY));
+    by_classes([&](auto n, int first) { find_forms_of<n>(first); });
+  }
+
+  template <int Classes>
+  void find_forms_of(int first) {
+    for (int64_t t = 0; t < row; t += LANES) {
+      V total[Classes]{};
+      for (int i = 0; i < m * m; ++i) {
+        const V feature = load(&features[i * row + t]);
+        for (int c = 0; c < Classes; ++c) total[c] += inverse[first + c][i] * feature;
       }
+      for (int c = 0; c < Classes; ++c)
+        store(&form[(first + c) * row + t], total[c] > TINY ? total[c] : splat(TINY));
+    }
   }
 
   void find_posteriors(float strength) {

@@ -56,11 +56,16 @@ V swapped(V x, std::integer_sequence<int, L...>) {
   return __builtin_shufflevector(x, x, (L ^ 1)...);
 }
 
-inline float sum(V v) {
-  float s = 0;
-  for (int l = 0; l < LANES; ++l) s += v[l];
-  return s;
+// Halves onto each other, until one is left.
+template <int... L>
+float sum(V v, std::integer_sequence<int, L...>) {
+  v += __builtin_shufflevector(v, v, (L ^ 8)...);
+  v += __builtin_shufflevector(v, v, (L ^ 4)...);
+  v += __builtin_shufflevector(v, v, (L ^ 2)...);
+  v += __builtin_shufflevector(v, v, (L ^ 1)...);
+  return v[0];
 }
+inline float sum(V v) { return sum(v, Lanes{}); }
 
 // e^x = 2^k e^r with |r| <= ln(2) / 2: adding 1.5 * 2^23 rounds to the integer k, which then stands
 // in the low bits; the series of e^r ends below half a unit in the last place.
