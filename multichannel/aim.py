@@ -26,7 +26,6 @@ from multichannel.spatial import (
     total_power,
 )
 from multichannel.stft import STFT
-from multichannel.usable import mics_out
 
 _TINY = 1e-30
 # Iterations of the mixture model: more make it surer, not better. With fewer frames a mic, what it
@@ -112,7 +111,7 @@ class PresenceAim:
 
     def forget(self, out: Tensor, back: bool) -> None:
         states = self.speech, self.noise
-        self.speech, self.noise = (_kept(one, out, back) for one in states)
+        self.speech, self.noise = (forgetting(one, out, back) for one in states)
 
     def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         presence = presence_of(S, X[self.mics])
@@ -151,7 +150,7 @@ class EstimateAim:
         return mvdr_towards_estimate(psd, reference_mic, config.live_loading, n_frames)
 
     def forget(self, out: Tensor, back: bool) -> None:
-        self.state = _kept(self.state, out, back)
+        self.state = forgetting(self.state, out, back)
 
     def beamed(self, beam: Tensor, X: Tensor, S: Tensor, reference_mic: int | Tensor) -> Beamed:
         reference = X[reference_mic]
@@ -172,7 +171,6 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
     Returns:
         ``(freqs, frames)`` in 0..1.
     """
-    X = X[~mics_out(X)]  # where a mic comes and goes, directions do too
     if X.shape[-1] < _FRAMES_PER_MIC * X.shape[0]:
         return presence
     speech = presence.square()
@@ -190,7 +188,8 @@ def without_mics(sums: CovarianceState, out: Tensor) -> CovarianceState:
     return CovarianceState(sums.total * (kept & kept.unsqueeze(-1)), sums.weight)
 
 
-def _kept(sums: CovarianceState | None, out: Tensor, back: bool) -> CovarianceState | None:
+def forgetting(sums: CovarianceState | None, out: Tensor, back: bool) -> CovarianceState | None:
+    """Running sums as `Aim.forget` wants them."""
     if sums is None:
         return None
     sums, share = without_mics(sums, out), _KEPT if back else 1

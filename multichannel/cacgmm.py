@@ -19,6 +19,7 @@ from torch import Tensor
 from multichannel import compiled_ops
 from multichannel.loading import load_diagonal
 from multichannel.spatial import finite_as_a_rule
+from multichannel.usable import mics_out
 
 Prior = Literal["masks", "frequency", "time"]
 
@@ -43,7 +44,9 @@ def spatial_posteriors(
     same in every frequency and no permutation has to be found.
 
     Args:
-        X: spectrum ``(mics, freqs, frames)``; values that are not finite count as zero.
+        X: spectrum ``(mics, freqs, frames)``; values that are not finite count as zero. A mic that
+            is silent in some frames, when others are not, is left out of all: where mics come and
+            go, directions do too.
         masks: ``(classes, freqs, frames)``, not negative; need not add up to one. Where all are
             zero nothing is known, and the bin has no part in the first M step.
         n_iterations: of EM; 0 returns the masks, made to add up to one.
@@ -68,6 +71,7 @@ def spatial_posteriors(
     masks = masks / torch.where(total > _TINY, total, 1)
     if n_iterations == 0:
         return torch.where(total > _TINY, masks, 1 / len(masks))
+    X = X[~mics_out(X)]
     n_mics, _, n_frames = X.shape
     if _compiles(X, masks, n_iterations, prior):
         return _compiled_em(X, masks, n_iterations, prior, strength)

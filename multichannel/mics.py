@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 HOLD_S = 1.0  # that a mic has to be good for, unless it was only silent
 # Peak to peak of a hop: above it another mic does not round to zero (some 30 steps of 16 bits) ...
@@ -195,6 +195,27 @@ class MicGuard:
             self.reported.add(mic)
             text = f"mic {mic} {fault}; left out until it recovers"
             warnings.warn(text, MicWarning, stacklevel=2)
+
+
+def without_failing(x: Tensor, hop: int = 256) -> Tensor:
+    """A clip with silence for the mics that fail somewhere in it, each with a warning.
+
+    Where all do, those that fail the least keep the rest.
+
+    Args:
+        x: ``(mics, samples)``.
+        hop: samples that are judged together.
+
+    Raises:
+        ValueError: no sample is finite.
+    """
+    if not torch.isfinite(x).any():
+        raise ValueError("expected a mic with finite samples, found NaN or infinity in every mic")
+    n_mics, n_samples = x.shape
+    guarded, out = MicGuard(n_mics, hop).step(nn.functional.pad(x, (0, -n_samples % hop)))
+    n_out = out.sum(-1)
+    kept = n_out == n_out.min()
+    return torch.where(kept[:, None], guarded[:, :n_samples], 0).to(x)
 
 
 _STATE = ("pending", "wait", "jumped", "fast", "slow", "gain")

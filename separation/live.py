@@ -11,15 +11,16 @@ knows the block it is for. Whoever the network first heard as its number k stays
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
+from multichannel.aim import forgetting
 from multichannel.cacgmm import spatial_posteriors
+from multichannel.mics import MicGuard
 from multichannel.spatial import CovarianceState, covariance_sums
 from multichannel.stft import STFT, STFTStream
-from multichannel.stream import MAX_MICS, MicWarning, check_chunk
+from multichannel.stream import MAX_MICS, check_chunk
+from multichannel.usable import mics_out
 from separation.beams import BEAMS
 from separation.network import SeparationNet, SeparationState
 from separation.running import BLOCK, LIVE_LONG, N_KNOWN, RunningClasses, heard_mics
@@ -80,21 +81,22 @@ class LiveSeparator:
         silence = self.long.analysis_window.new_zeros(self.n_mics, 0, dtype=torch.float32)
         self._waiting = silence  # samples of a block that is not complete
         self._unclassed, self._unmasked = _Queue(silence), _Queue(silence)
-        self._left_out: set[int] = set()
+        self._guard = MicGuard(self.n_mics, self.stft.config.hop)
+        self._out: Tensor | None = None  # the mics that were silent in the last block
         self._known: tuple[Tensor, Tensor] | None = None  # the last spectra and masks
 
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
         """Take ``x (mics, samples)``, any number of them; return streams ``(talkers, samples)``.
 
-        A sample that is NaN or infinite counts as silence, and its mic is reported once.
+        A mic that fails is silent until it has recovered, and reported once.
 
         Raises:
             ValueError: another shape.
         """
         check_chunk(x, self.n_mics)
         self.n_in += x.shape[-1]
-        streams = self._separate(self._usable(x.to(self._waiting)))
+        streams = self._separate(x.to(self._waiting))
         self.n_out += streams.shape[-1]
         return streams
 
@@ -103,15 +105,6 @@ class LiveSeparator:
         """The samples still to come when the recording ends; `reset` before the next one."""
         silence = self._waiting.new_zeros(self.n_mics, 2 * self._block)
         return self._separate(silence)[:, : self.n_in - self.n_out]
-
-    def _usable(self, x: Tensor) -> Tensor:
-        broken = ~torch.isfinite(x)
-        for mic in broken.any(-1).nonzero().flatten().tolist():
-            if mic not in self._left_out:
-                self._left_out.add(mic)
-                text = f"mic {mic} holds NaN or infinity, taken for silence"
-                warnings.warn(text, MicWarning, stacklevel=3)
-        return torch.where(broken, torch.zeros_like(x), x)
 
     def _separate(self, x: Tensor) -> Tensor:
         """Streams of the blocks that ``x`` completes."""
@@ -123,6 +116,7 @@ class LiveSeparator:
 
     def _streams(self, x: Tensor) -> Tensor:
         """What a block completes."""
+        x = self._guard.step(x)[0].to(x)
         classes = self._class_images(x)
         x = self._unclassed.through(x, classes.shape[-1])
         X, C = self._first.analyse(torch.cat([x, classes])).split([self.n_mics, len(classes)])
@@ -151,10 +145,12 @@ class LiveSeparator:
     def _images(self, Z: Tensor, masks: Tensor) -> Tensor:
         """Of the classes ``(classes, freqs, frames)``, by all that was heard so far."""
         masks = self._posteriors(Z, masks)
-        sums = covariance_sums(Z, masks)
-        if self.sums is not None:
+        sums, out = covariance_sums(Z, masks), mics_out(Z)
+        back = self._out is not None and bool((self._out & ~out).any())
+        before, self._out = forgetting(self.sums, out, back), out
+        if before is not None:
             kept = _FORGETTING ** Z.shape[-1]
-            sums += CovarianceState(kept * self.sums.total, kept * self.sums.weight)
+            sums += CovarianceState(kept * before.total, kept * before.weight)
         self.sums = sums
         return self._beam(Z, masks, self.reference_mic, sums)
 

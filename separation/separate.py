@@ -11,7 +11,6 @@ there are. A meeting of hours goes through in windows.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +22,10 @@ from multichannel.cacgmm import spatial_posteriors
 from multichannel.enhance import SAMPLE_RATE
 from multichannel.frontend import living_mic
 from multichannel.gtcrn import GTCRN
+from multichannel.mics import without_failing
 from multichannel.spatial import covariance_sums
 from multichannel.stft import STFT
-from multichannel.stream import MAX_MICS, MicWarning
+from multichannel.stream import MAX_MICS
 from multichannel.weights import load_gtcrn, pick_device
 from separation.beams import BEAMS
 from separation.coarse import coarse_shares, loudest_shares
@@ -172,7 +172,7 @@ class Separator(nn.Module):
     ) -> Separated:
         """As `forward`, with all of `Separated`."""
         self._check(x, n_talkers, reference_mic)
-        x = finite_mics(x.to(self.long.analysis_window.device, torch.float32))
+        x = without_failing(x.to(self.long.analysis_window.device, torch.float32))
         mic = int(living_mic(x.abs().amax(-1), reference_mic))
         Z = self.long(x)
         if self.net is None:
@@ -262,21 +262,6 @@ class Separator(nn.Module):
         ).logabsdet.mean(-1)
         last = int(spread.argmax())
         return torch.cat([masks[:last], masks[last + 1 :], masks[last, None]])
-
-
-def finite_mics(x: Tensor) -> Tensor:
-    """Zeros for the mics that hold NaN or infinity, with a warning.
-
-    Raises ValueError where that is all of them.
-    """
-    broken = ~torch.isfinite(x).all(-1)
-    if not broken.any():
-        return x
-    if broken.all():
-        raise ValueError("expected a mic with finite samples, found NaN or infinity in every mic")
-    for mic in broken.nonzero().flatten().tolist():
-        warnings.warn(f"mic {mic} holds NaN or infinity; left out", MicWarning, stacklevel=3)
-    return torch.where(broken[:, None], torch.zeros_like(x), x)
 
 
 def model_files(model: str | Path) -> list[Path]:

@@ -9,6 +9,8 @@ import torch
 
 from multichannel import MicWarning
 from separation import SeparationConfig, SeparationNet, Separator
+from separation.running import heard_mics
+from simulate import SceneConfig, render, sample_scene
 
 FROM = 16_000
 
@@ -43,3 +45,75 @@ def test_streams_stay_finite_and_no_louder_than_the_reference_mic(fault, referen
         streams = torch.cat([*map(stream.step, x.split(4000, -1)), stream.flush()], -1)
     assert streams.shape[-1] == x.shape[-1] and torch.isfinite(streams).all()
     assert streams.abs().max() < 1.5 * x.nan_to_num(0).abs().max(-1).values[reference_mic]
+
+
+def talkers(array: str) -> torch.Tensor:
+    """A built-in mixture of two talkers, three seconds."""
+    config = SceneConfig.load("eval_separate_2talkers").model_dump(mode="json")
+    config |= {"speech": "builtin", "noise": "builtin", "duration_s": 3.0}
+    config["array"]["names"] = [array]
+    mixture = render(sample_scene(SceneConfig.model_validate(config), seed=3, index=0))
+    return torch.from_numpy(mixture.mixture).float()
+
+
+@pytest.fixture(scope="module")
+def clip() -> torch.Tensor:
+    return talkers("linear_4mic")
+
+
+BAD, UNCLASSED = 2, 4
+
+
+@pytest.mark.parametrize("fault", ["dies", "is broken", "clips", "is turned up", "a burst"])
+def test_a_mic_that_fails_in_a_clip_is_left_out_of_all_of_it(clip, fault):
+    """What comes out is what the other mics give, and the mic is told of once."""
+    x, n = clip.clone(), clip.shape[-1] // 3
+    part = x[BAD, n : 2 * n].clone()
+    x[BAD, n : 2 * n] = {
+        "dies": 0 * part,
+        "is broken": part * torch.nan,
+        "clips": (1000 * part).clamp(-1, 1),
+        "is turned up": 100 * part,
+        "a burst": part + 1e20 * (torch.arange(n) % 3 == 0),
+    }[fault]
+    without = clip.clone()
+    without[BAD] = 0
+    separate = Separator()
+    with pytest.warns(MicWarning, match=f"mic {BAD} ") as told:
+        y = separate(x, 2)
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MicWarning)
+        torch.testing.assert_close(y, separate(without, 2), rtol=0, atol=1e-4)
+
+
+def test_where_all_mics_fail_the_best_of_them_are_kept(clip):
+    x, n = clip.clone(), clip.shape[-1] // 4
+    for mic in range(4):
+        x[mic, mic * n // 2 : (mic + 1) * n] = torch.nan
+    with pytest.warns(MicWarning):
+        y = Separator()(x, 2)
+    assert torch.isfinite(y).all() and y.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("fault", ["dead", "NaN", "clips"])
+def test_live_a_mic_that_fails_is_as_if_it_had_never_been(fault):
+    """A second after it failed, and until it comes back: one that the classes are not found by, as
+    they could come out otherwise."""
+    clip, start, end = talkers("circular_6mic"), 3 * FROM, 7 * FROM
+    assert UNCLASSED not in heard_mics(len(clip), 0)
+    x = torch.cat([clip, clip, clip], -1)
+    without, part = x.clone(), x[UNCLASSED, start:end].clone()
+    without[UNCLASSED] = 0
+    faults = {"dead": 0 * part, "NaN": part * torch.nan, "clips": (1000 * part).clamp(-1, 1)}
+    x[UNCLASSED, start:end] = faults[fault]
+    separate = Separator.from_pretrained("separate-causal", device="cpu")
+    streams = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MicWarning)
+        for heard in (x, without):
+            stream = separate.stream(len(x))
+            y = torch.cat([stream.step(heard), stream.flush()], -1)
+            streams.append(y[:, start + FROM : end])
+    wrong = (streams[0] - streams[1]).square().sum()
+    assert wrong < 0.03 * streams[1].square().sum()
