@@ -173,7 +173,7 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
     """
     if X.shape[-1] < _FRAMES_PER_MIC * X.shape[0]:
         return presence
-    speech = presence.square()
+    speech = presence.square().contiguous()
     masks = torch.stack([speech, 1 - speech])
     return spatial_posteriors(X, masks, _N_EM, "masks", _STRENGTH)[0]
 

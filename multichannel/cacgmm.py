@@ -71,7 +71,8 @@ def spatial_posteriors(
     masks = masks / torch.where(total > _TINY, total, 1)
     if n_iterations == 0:
         return torch.where(total > _TINY, masks, 1 / len(masks))
-    X = X[~mics_out(X)]
+    out = mics_out(X)
+    X = X[~out] if out.any() else X
     n_mics, _, n_frames = X.shape
     if _compiles(X, masks, n_iterations, prior):
         return _compiled_em(X, masks, n_iterations, prior, strength)

@@ -20,6 +20,8 @@ struct Complex {
   D re, im;
 };
 
+inline int64_t vectors_of(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
 // x = 2^e m with m around 1, and log m = 2 atanh((m - 1) / (m + 1)), whose series ends early.
 inline V logarithm(V x) {
   const I bits = (I)x, e = (bits - 0x3f3504f3) >> 23;  // m from sqrt(1/2) to sqrt(2)
@@ -31,26 +33,45 @@ inline V logarithm(V x) {
   return 2.0f * s * p + __builtin_convertvector(e, V) * 0.693147181f;
 }
 
+// Some frequencies of a spectrum with their frames side by side, which in memory are far apart.
+template <int Freqs>
+class Nearby {
+ public:
+  Nearby(int n_mics, int64_t n_freqs, int64_t n_frames)
+      : m(n_mics), freqs(n_freqs), frames(n_frames), row(vectors_of(n_frames)), bins(Freqs * m * row) {}
+
+  // Frequency f (mics, row), asked for in turn.
+  const Bin* freq(int64_t f, const Bin* X, const int64_t* steps) {
+    if (f % Freqs == 0)
+      for (int i = 0; i < m; ++i)
+        for (int64_t t = 0; t < frames; ++t)
+          for (int64_t g = 0; g < std::min<int64_t>(Freqs, freqs - f); ++g)
+            bins[(g * m + i) * row + t] = X[i * steps[0] + (f + g) * steps[1] + t * steps[2]];
+    return &bins[f % Freqs * m * row];
+  }
+
+ private:
+  const int m;
+  const int64_t freqs, frames, row;
+  std::vector<Bin> bins;
+};
+
 class Mixture {
  public:
   Mixture(int n_mics, int n_classes, int64_t n_frames)
-      : m(n_mics), k(n_classes), frames(n_frames), row((n_frames + LANES - 1) / LANES * LANES),
-        z(2 * m * row), features(m * m * row), posterior(k * row), form(k * row), prior(k * row), heard(row) {}
+      : m(n_mics), k(n_classes), frames(n_frames), row(vectors_of(n_frames)),
+        features(m * m * row), posterior(k * row), form(k * row), prior(k * row), heard(row) {}
 
   // z z^H of the directions z = x / |x|: powers, then real and imaginary parts of the pairs.
-  void listen(const Bin* X, int64_t mic_step, int64_t frame_step) {
-    for (int i = 0; i < m; ++i)
-      for (int64_t t = 0; t < frames; ++t) {
-        const Bin x = X[i * mic_step + t * frame_step];
-        const bool finite = std::isfinite(x.re) && std::isfinite(x.im);
-        z[2 * i * row + t] = finite ? x.re : 0;
-        z[(2 * i + 1) * row + t] = finite ? x.im : 0;
-      }
+  // X: mics of whole vectors of frames.
+  void listen(const Bin* X) {
     for (int64_t t = 0; t < row; t += LANES) {
       V re[MAX_MICS], im[MAX_MICS], power{};
       for (int i = 0; i < m; ++i) {
-        re[i] = load(&z[2 * i * row + t]);
-        im[i] = load(&z[(2 * i + 1) * row + t]);
+        take_complex(X + i * row + t, re[i], im[i], Lanes{});
+        const V rest = (re[i] - re[i]) + (im[i] - im[i]);  // NaN unless both are finite
+        re[i] = rest == 0.0f ? re[i] : V{};
+        im[i] = rest == 0.0f ? im[i] : V{};
         power += re[i] * re[i] + im[i] * im[i];
       }
       store(&heard[t], power > 0.0f ? splat(1.0f) : V{});
@@ -96,7 +117,7 @@ class Mixture {
  private:
   const int m, k;
   const int64_t frames, row;
-  std::vector<float> z, features, posterior, form, prior, heard;
+  std::vector<float> features, posterior, form, prior, heard;
   double sums[MAX_CLASSES][MAX_MICS * MAX_MICS];
   float inverse[MAX_CLASSES][MAX_MICS * MAX_MICS], log_det[MAX_CLASSES];
   Complex B[MAX_MICS][MAX_MICS];
@@ -251,9 +272,10 @@ void mixture_em(const Bin* X, const int64_t* X_steps, int n_mics, int64_t n_freq
                 int64_t n_frames, float* masks, int n_classes, const float* prior,
                 const int64_t* prior_steps, int n_iterations, float strength, double loading) {
   Mixture mixture(n_mics, n_classes, n_frames);
+  Nearby<32> nearby(n_mics, n_freqs, n_frames);
   for (int64_t f = 0; f < n_freqs; ++f) {
     float* of_freq = masks + f * n_frames;
-    mixture.listen(X + f * X_steps[1], X_steps[0], X_steps[2]);
+    mixture.listen(nearby.freq(f, X, X_steps));
     mixture.begin(of_freq, n_freqs * n_frames);
     if (prior) mixture.expect(prior + f * prior_steps[1], prior_steps);
     for (int i = 0; i < n_iterations; ++i) mixture.iterate(prior, strength, loading);
