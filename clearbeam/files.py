@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_HOST = platform.node()  # folders may be shared, numbers of processes are not
 
 
 @contextmanager
@@ -13,10 +17,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; it becomes `path`, or on failure nothing is left.
 
     Missing parent folders are made, and those made here are removed again on failure. The suffix is
-    kept, because writers choose the format by it. Raises OSError where nothing can be written.
+    kept, because writers choose the format by it. What a process that was killed had left of the
+    same file is removed. Raises OSError where nothing can be written.
     """
     made = make_folder(path.parent)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _remove_abandoned(path)
+    partial = path.with_name(f".{path.stem}.{_HOST}-{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)
@@ -24,6 +30,25 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         remove_empty(made)
         raise
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of `path` whose process, on this machine, is no more."""
+    begin = f".{path.stem}.{_HOST}-"
+    for partial in path.parent.glob(f"{glob.escape(begin)}*.partial*"):
+        pid = partial.name[len(begin) :].split(".")[0]
+        if pid.isdecimal() and not _alive(int(pid)):
+            partial.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def make_folder(folder: Path) -> list[Path]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 from cli import tree
 
@@ -40,3 +45,22 @@ def test_what_cannot_be_written_is_known_beforehand(tmp_path):
         with pytest.raises(ValueError, match="folder"):
             check_writable(path)
     assert tree(tmp_path) == {"file"}
+
+
+def test_what_a_killed_process_left_is_removed_with_the_next_one(tmp_path):
+    """Of the same file, and neither of a process that lives nor of another machine."""
+    path, host = tmp_path / "a[1].wav", platform.node()
+    script = """if True:
+        import os, sys; from pathlib import Path; from clearbeam.files import replacing
+        with replacing(Path(sys.argv[1])) as partial: partial.touch(); os.kill(os.getpid(), 9)"""
+    for killed in (path, tmp_path / "b.wav"):
+        subprocess.run([sys.executable, "-c", script, killed], check=False)
+    others = {f".a[1].{host}-{os.getppid()}.partial.wav", ".a[1].elsewhere-7.partial.wav"}
+    for other in others:
+        (tmp_path / other).touch()
+    assert len([*tmp_path.iterdir()]) == 4
+    with replacing(path) as partial:
+        partial.touch()
+    left = {file.name for file in tmp_path.iterdir()}
+    assert others < left and len(left) == 4
+    assert sorted(name[:3] for name in left - others) == [".b.", "a[1"]
