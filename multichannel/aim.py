@@ -31,6 +31,8 @@ _TINY = 1e-30
 # Iterations of the mixture model: more make it surer, not better. With fewer frames a mic, what it
 # learns of directions is worth less than the presence it began with.
 _N_EM, _FRAMES_PER_MIC = 2, 5
+# Nor where less than this of a frame a mic is speech: of next to nothing any sound makes a talker.
+_SPEECH_PER_MIC = 0.05
 _STRENGTH = 1.5  # of what the mics say beside the presence; 1 gives two mics 0.04 dB less
 # This share of what the estimate explains counts as noise: without any, a mixture that is explained
 # to the last bit would leave rounding errors as its noise. A fit to n frames explains 1/n anyway.
@@ -162,7 +164,8 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
     """Speech presence as the mics hear it: what a network found, sorted out by directions.
 
     Posterior of the speech in a spatial mixture model of speech and noise that begins with the
-    squared presence, so with bins that are surely speech. Few frames keep the presence.
+    squared presence, so with bins that are surely speech. Few frames, and frequencies with hardly
+    any speech, keep the presence.
 
     Args:
         X: ``(mics, freqs, frames)``.
@@ -175,7 +178,9 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
         return presence
     speech = presence.square().contiguous()
     masks = torch.stack([speech, 1 - speech])
-    return spatial_posteriors(X, masks, _N_EM, "masks", _STRENGTH)[0]
+    posterior = spatial_posteriors(X, masks, _N_EM, "masks", _STRENGTH)[0]
+    known = speech.sum(-1, keepdim=True) >= _SPEECH_PER_MIC * len(X)
+    return torch.where(known, posterior, presence)
 
 
 def without_mics(sums: CovarianceState, out: Tensor) -> CovarianceState:

@@ -135,6 +135,15 @@ def test_what_the_mics_hear_makes_the_first_beam_better(scene, monkeypatch):
     assert with_five > found - 1.5
 
 
+def test_of_next_to_no_speech_no_talker_is_made():
+    """A click at the start of the mask, as networks have it, in noise that comes from everywhere."""
+    g = torch.Generator().manual_seed(0)
+    X = torch.randn(4, 40, 200, dtype=torch.complex64, generator=g)
+    presence = torch.full((40, 200), 1e-5)
+    presence[:, 0] = 0.4
+    assert torch.equal(heard_presence(X, presence), presence)
+
+
 @pytest.mark.parametrize("n_mics", [1, 2, 16])
 def test_where_mics_tell_nothing_the_presence_stays(n_mics):
     """Copies of one mic, and a recording too short to learn directions from."""
