@@ -164,8 +164,7 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
     """Speech presence as the mics hear it: what a network found, sorted out by directions.
 
     Posterior of the speech in a spatial mixture model of speech and noise that begins with the
-    squared presence, so with bins that are surely speech. Few frames, and frequencies with hardly
-    any speech, keep the presence.
+    presence. Few frames, and frequencies with hardly any speech, keep the presence.
 
     Args:
         X: ``(mics, freqs, frames)``.
@@ -176,10 +175,10 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
     """
     if X.shape[-1] < _FRAMES_PER_MIC * X.shape[0]:
         return presence
-    speech = presence.square().contiguous()
-    masks = torch.stack([speech, 1 - speech])
+    presence = presence.contiguous()
+    masks = torch.stack([presence, 1 - presence])
     posterior = spatial_posteriors(X, masks, _N_EM, "masks", _STRENGTH)[0]
-    known = speech.sum(-1, keepdim=True) >= _SPEECH_PER_MIC * len(X)
+    known = presence.sum(-1, keepdim=True) >= _SPEECH_PER_MIC * len(X)
     return torch.where(known, posterior, presence)
 
 
