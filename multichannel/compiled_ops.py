@@ -124,7 +124,11 @@ def gru(rnn: nn.GRU, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, T
     n_sequences, n_steps, _ = x.shape
     units, directions = rnn.hidden_size, 1 + rnn.bidirectional
     y = torch.empty(n_sequences, n_steps, directions * units)
-    h = torch.zeros(directions, n_sequences, units) if hidden is None else hidden.clone()
+    h = (
+        torch.zeros(directions, n_sequences, units)
+        if hidden is None
+        else hidden.clone(memory_format=torch.contiguous_format)
+    )
     sizes = ctypes.c_int64(n_sequences), ctypes.c_int64(n_steps)
     for backwards, suffix in enumerate(("l0", "l0_reverse")[:directions]):
         w_in, w_past, b_in, b_past = (
