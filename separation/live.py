@@ -120,7 +120,9 @@ class LiveSeparator:
         classes = self._class_images(x)
         x = self._unclassed.through(x, classes.shape[-1])
         X, C = self._first.analyse(torch.cat([x, classes])).split([self.n_mics, len(classes)])
-        (masks, _), self._state = self.net(X, self._state, self.reference_mic, shares_of(C))
+        (masks, _), self._state = self.net(
+            X, self._state, self.reference_mic, shares_of(C), embed=False
+        )
         s = self._first.synthesise(masks * X[self.reference_mic])
         x = self._unmasked.through(x, s.shape[-1])
         Z, S = self._last.analyse(torch.cat([x, s])).split([self.n_mics, len(s)])

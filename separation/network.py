@@ -12,7 +12,7 @@ alone, so with that one running forwards the network is causal without a frame o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,8 @@ class Separation(NamedTuple):
     """What the network says of each bin.
 
     masks ``(..., talkers + 1, freqs, frames)``: shares of the talkers and, last, of the noise; they
-    add up to one, and talkers come in no order. V ``(..., freqs, frames, embed)``: unit norm.
+    add up to one, and talkers come in no order. V ``(..., freqs, frames, embed)``: unit norm, or
+    none.
     """
 
     masks: Tensor
@@ -150,6 +151,7 @@ class SeparationNet(nn.Module):
         state: SeparationState | None = None,
         reference_mic: int = 0,
         shares: Tensor | None = None,
+        embed: bool = True,
     ) -> tuple[Separation, SeparationState | None]:
         """Masks and embeddings of the bins of the reference mic.
 
@@ -159,6 +161,7 @@ class SeparationNet(nn.Module):
             reference_mic: whose bins they are.
             shares: of the classes of `coarse_shares` ``(..., N_CLASSES, 257, frames)``, for a
                 guided network and no other.
+            embed: False leaves out the embeddings: half of what comes after the last block.
 
         Returns:
             `Separation`, and the new state (None of a network that is not causal).
@@ -178,7 +181,7 @@ class SeparationNet(nn.Module):
         if shares is not None:
             shares = shares.flatten(0, -4) if shares.dim() > 3 else shares[None]
             maps = torch.cat([maps, class_maps(shares.mT, X[:, 0], self.erb.analyse)], dim=1)
-        x, hidden = self._through(maps, hidden)
+        x, hidden = self._through(maps, hidden, embed)
         separation = self._outputs(x, shares, leading)
         return separation, SeparationState(level, hidden) if self.config.causal else None
 
@@ -202,8 +205,10 @@ class SeparationNet(nn.Module):
         spectral = self.erb.analyse(spectral_map(X[:, 0], loudness))
         return torch.cat([spectral, pair_maps(X, self.erb.analyse)], dim=1), level
 
-    def _through(self, x: Tensor, hidden: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Maps -> logits ``(batch, talkers + 1 + embed, frames, 129)``, and hidden states."""
+    def _through(
+        self, x: Tensor, hidden: tuple[Tensor, ...], embed: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Maps -> logits ``(batch, masks + embed, frames, 129)``, and hidden states."""
         fine = self.encoder[0](x)
         coarse = self.encoder[1](fine)
         x, new_hidden = coarse.permute(0, 2, 3, 1).contiguous(), []
@@ -211,7 +216,10 @@ class SeparationNet(nn.Module):
             x, after = block(x, before)
             new_hidden.append(after)
         x = self.decoder(x.permute(0, 3, 1, 2) + coarse)
-        return self.heads(x + fine), tuple(new_hidden)
+        heads, n_out = self.heads, self.heads.out_channels - self.config.embed * (not embed)
+        weight, bias = heads.weight[:, :n_out], cast(Tensor, heads.bias)[:n_out]
+        x = nn.functional.conv_transpose2d(x + fine, weight, bias, (1, 2), (0, 2))
+        return x, tuple(new_hidden)
 
     def _outputs(self, logits: Tensor, shares: Tensor | None, leading: torch.Size) -> Separation:
         """Heads on bins; their axes are moved last, when the arithmetic is done.
@@ -220,7 +228,7 @@ class SeparationNet(nn.Module):
         """
         config = self.config
         logits = self.erb.synthesise(logits).float()
-        masks, V = logits.split([(config.n_talkers + 1) * config.n_classes, config.embed], dim=1)
+        masks, V = logits.tensor_split([(config.n_talkers + 1) * config.n_classes], dim=1)
         masks = masks.unflatten(1, (config.n_talkers + 1, config.n_classes)).softmax(dim=1)
         masks = masks.squeeze(2) if shares is None else (masks * shares.mT[:, None]).sum(2)
         masks = masks.transpose(-1, -2)

@@ -60,8 +60,7 @@ def aligned(posteriors: Tensor) -> Tensor:
     P = _centred(posteriors)
     order = _by_neighbours(P, orders)  # [f, k]: the class of f that is class k
     for _ in range(_ROUNDS):
-        profile = _taken(P, order).mean(1, keepdim=True)
-        found = _best(P, profile, orders)
+        found = _best(P, _mean(P, order), orders)
         if torch.equal(found, order):
             break
         order = found
@@ -101,6 +100,14 @@ def _best(P: Tensor, profile: Tensor, orders: Tensor) -> Tensor:
         correlation = P.transpose(0, 1) @ profile.permute(1, 2, 0)
     chosen = torch.nn.functional.one_hot(orders, n_classes).mT.flatten(1)  # [order, (j, k)]
     return orders[(correlation.flatten(1) @ chosen.to(P.dtype).T).argmax(-1)]
+
+
+def _mean(P: Tensor, order: Tensor) -> Tensor:
+    """Mean of `_taken` over the freqs, ``(classes, 1, frames)``, as one product."""
+    n_classes, n_freqs, _ = P.shape
+    chosen = torch.nn.functional.one_hot(order, n_classes).to(P.dtype)  # [f, k, j]
+    total = chosen.permute(1, 2, 0).flatten(1) @ P.flatten(0, 1)
+    return total.unsqueeze(1) / n_freqs
 
 
 def _taken(P: Tensor, order: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Knowing(SeparationNet):
         S = STFT()(torch.cat([images[:, 0], torch.zeros(1, images.shape[-1])]))
         self.truth = torch.cat([S, torch.zeros_like(S[:1])])  # a mask of nobody, and the noise's
 
-    def forward(self, X, state=None, reference_mic=0, shares=None):
+    def forward(self, X, state=None, reference_mic=0, shares=None, embed=True):
         at = state or 0
         masks = 0.9 * shares_of(self.truth[..., at : at + X.shape[-1]]) + 0.025
         missing = X.shape[-1] - masks.shape[-1]
