@@ -28,11 +28,12 @@ from multichannel.spatial import (
 from multichannel.stft import STFT
 
 _TINY = 1e-30
-# Iterations of the mixture model: more make it surer, not better. With fewer frames a mic, what it
-# learns of directions is worth less than the presence it began with.
-_N_EM, _FRAMES_PER_MIC = 2, 5
-# Nor where less than this of a frame a mic is speech: of next to nothing any sound makes a talker.
-_SPEECH_PER_MIC = 0.05
+# Iterations of the mixture model: more make it surer, not better. With fewer frames a mic, or fewer
+# than a second has, what it learns of directions is worth less than the presence it began with.
+_N_EM, _FRAMES_PER_MIC, _FEWEST_FRAMES = 2, 5, 30
+# Nor where less than this of a frame a mic, or of all power, is speech: next to nothing makes any
+# sound a talker.
+_SPEECH_PER_MIC, _SPEECH_OF_POWER = 0.05, 0.02
 _STRENGTH = 1.5  # of what the mics say beside the presence; 1 gives two mics 0.04 dB less
 # This share of what the estimate explains counts as noise: without any, a mixture that is explained
 # to the last bit would leave rounding errors as its noise. A fit to n frames explains 1/n anyway.
@@ -164,7 +165,8 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
     """Speech presence as the mics hear it: what a network found, sorted out by directions.
 
     Posterior of the speech in a spatial mixture model of speech and noise that begins with the
-    presence. Few frames, and frequencies with hardly any speech, keep the presence.
+    presence. Few frames with sound, a sound with hardly any speech, and frequencies with hardly any
+    keep the presence.
 
     Args:
         X: ``(mics, freqs, frames)``.
@@ -173,7 +175,10 @@ def heard_presence(X: Tensor, presence: Tensor) -> Tensor:
     Returns:
         ``(freqs, frames)`` in 0..1.
     """
-    if X.shape[-1] < _FRAMES_PER_MIC * X.shape[0]:
+    power = total_power(X)
+    n_frames, speech = (power.sum(0) > 0).sum(), (presence * power).sum()
+    few = n_frames < max(_FEWEST_FRAMES, _FRAMES_PER_MIC * X.shape[0])
+    if few or speech < _SPEECH_OF_POWER * power.sum():
         return presence
     presence = presence.contiguous()
     masks = torch.stack([presence, 1 - presence])

@@ -39,7 +39,6 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-@functools.cache
 def built(name: str) -> ctypes.CDLL:
     """The library of a file of ``native/``.
 

@@ -6,6 +6,7 @@ PyTorch does the same wherever `fits` says no.
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -171,6 +172,7 @@ def _at(x: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(x.data_ptr())
 
 
+@functools.cache
 def library_of(name: str) -> ctypes.CDLL:
     """The compiled file ``native/NAME``, which is built by itself, on its first use."""
     from multichannel.compiled import built  # which imports a network, and that this module

@@ -152,5 +152,5 @@ def test_where_mics_tell_nothing_the_presence_stays(n_mics):
     presence = torch.rand(40, 200, generator=g)
     found = heard_presence(X, presence)
     assert ((found > 0.5) == (presence > 0.5)).float().mean() > 0.99
-    short = 5 * n_mics - 1
+    short = max(30, 5 * n_mics) - 1
     assert torch.equal(heard_presence(X[..., :short], presence[:, :short]), presence[:, :short])
