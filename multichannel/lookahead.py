@@ -13,10 +13,18 @@ from torch import Tensor
 
 from multichannel.aim import Aim, without_mics
 from multichannel.beamform import apply_beamformer
+from multichannel.changes import ChangeFinder
 from multichannel.frontend import Beamed, FrontEndConfig
 from multichannel.spatial import CovarianceState
 from multichannel.stft import STFT, STFTConfig, STFTStream, join_frames
 from multichannel.usable import mics_out
+
+
+class Block(NamedTuple):
+    """Frames of the beam's window, and the mics ``(mics,)`` that fail or change in any of them."""
+
+    X: Tensor
+    out: Tensor
 
 
 class Heard(NamedTuple):
@@ -24,7 +32,7 @@ class Heard(NamedTuple):
     beam's."""
 
     X: Tensor
-    blocks: list[Tensor]
+    blocks: list[Block]
 
 
 class Listener:
@@ -42,14 +50,19 @@ class Listener:
         self.block_frames = round(config.block_s * sample_rate / config.beam_hop)
         self.fade_frames = round(config.crossfade_s * sample_rate / config.beam_hop)
         self._stream, self._blocks = STFTStream(self.long), Blocks(self.block_frames)
+        self._changes = ChangeFinder(self.long.config, sample_rate)
 
     def step(self, x: Tensor, X: Tensor) -> Heard:
         """Samples ``x`` and the network's frames ``X`` that they complete."""
-        return Heard(X, self._blocks.add(self._stream.analyse(x)))
+        return Heard(X, self._watched(self._blocks.add(self._stream.analyse(x))))
 
     def flush(self, X: Tensor) -> Heard:
         """The last block, and no frame of ``X``."""
-        return Heard(X[..., :0], self._blocks.rest())
+        return Heard(X[..., :0], self._watched(self._blocks.rest()))
+
+    def _watched(self, blocks: list[Tensor]) -> list[Block]:
+        out = [mics_out(X) for X in blocks]
+        return [Block(X, o | self._changes.step(X, o)) for X, o in zip(blocks, out, strict=True)]
 
 
 class Blocks:
@@ -105,11 +118,11 @@ class FrameQueue:
 
 
 class _Block(NamedTuple):
-    """A block of the long STFT, waiting for its right neighbour, and the mics out in any of it."""
+    """A block that waits for its right neighbour, and its statistics."""
 
     X: Tensor
-    sums: CovarianceState
     out: Tensor
+    sums: CovarianceState
 
 
 class LookaheadBeam:
@@ -131,7 +144,7 @@ class LookaheadBeam:
         self.long_stream = STFTStream(listener.long)
         self.beam_streams = STFTStream(listener.long), STFTStream(listener.stft)
         self.estimated = Blocks(listener.block_frames)
-        self.heard: list[Tensor] = []  # blocks of the mics that wait for their estimate
+        self.heard: list[Block] = []  # blocks of the mics that wait for their estimate
         self.blocks: list[_Block] = []
         self.weights: Tensor | None = None
         self.mics, self.estimates = FrameQueue(), FrameQueue()  # short frames without a beam yet
@@ -153,8 +166,10 @@ class LookaheadBeam:
         """Pair blocks of the estimates with those of the mics."""
         ready = []
         for S in blocks:
-            X = self.heard.pop(0)[..., : S.shape[-1]]
-            self.blocks.append(_Block(X, self.aim.sums(X, S), mics_out(X)))
+            X, out = self.heard.pop(0)
+            X = X[..., : S.shape[-1]]
+            known = X.masked_fill(out[:, None, None], 0) if out.any() else X
+            self.blocks.append(_Block(X, out, self.aim.sums(known, S)))
             if len(self.blocks) > 1:
                 ready += self._beam_block()
         return ready

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from multichannel.cacgmm import spatial_posteriors
+from multichannel.changes import ChangeFinder
 from multichannel.enhance import SAMPLE_RATE
 from multichannel.frontend import living_mic
 from multichannel.gtcrn import GTCRN
@@ -26,6 +27,7 @@ from multichannel.mics import without_failing
 from multichannel.spatial import covariance_sums
 from multichannel.stft import STFT
 from multichannel.stream import MAX_MICS
+from multichannel.usable import mics_out
 from multichannel.weights import load_gtcrn, pick_device
 from separation.beams import BEAMS
 from separation.coarse import coarse_shares, loudest_shares
@@ -173,8 +175,11 @@ class Separator(nn.Module):
         """As `forward`, with all of `Separated`."""
         self._check(x, n_talkers, reference_mic)
         x = without_failing(x.to(self.long.analysis_window.device, torch.float32))
-        mic = int(living_mic(x.abs().amax(-1), reference_mic))
         Z = self.long(x)
+        changed = ChangeFinder(LONG, SAMPLE_RATE).step(Z, mics_out(Z))
+        if changed.any():
+            x, Z = x.masked_fill(changed[:, None], 0), Z.masked_fill(changed[:, None, None], 0)
+        mic = int(living_mic(x.abs().amax(-1), reference_mic))
         if self.net is None:
             masks = self._blind(Z, n_talkers or 1)
         else:

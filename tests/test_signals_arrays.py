@@ -101,3 +101,27 @@ def test_a_mic_that_fails_costs_little_more_than_not_to_have_it(way, fault):
     assert told == [f"mic {BAD} "]
     for since in (FROM + RATE, 0) if way == "offline" else (FROM + RATE,):
         assert si_sdr_db(y, since) > si_sdr_db(without(way), since) - LOSS_DB[way]
+
+
+def swapped() -> torch.Tensor:
+    x = scene()[0].clone()
+    x[[BAD, OTHER], FROM:] = x[[OTHER, BAD], FROM:]
+    return x
+
+
+CHANGES = {
+    "loses two samples": (lambda: with_part(lambda v: v.roll(-2)), {BAD}),
+    "is swapped with another": (swapped, {BAD, OTHER}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_mic_that_is_not_what_it_was_costs_little_more_than_not_to_have_it(way, change):
+    """Offline it is found and left out; live what was known of it is soon forgotten."""
+    x, bad = CHANGES[change]
+    y, told = made(way, x())
+    assert set(told) == ({f"mic {mic} " for mic in bad} if way == "offline" else set())
+    assert si_sdr_db(y, FROM + RATE) > si_sdr_db(without(way), FROM + RATE) - LOSS_DB[way]
+    if way == "offline":
+        assert si_sdr_db(y) > si_sdr_db(without(way)) - LOSS_DB[way]

@@ -87,6 +87,24 @@ def test_a_mic_that_fails_in_a_clip_is_left_out_of_all_of_it(clip, fault):
         torch.testing.assert_close(y, separate(without, 2), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("change", ["loses samples", "is swapped"])
+def test_a_mic_that_changes_in_a_clip_is_left_out_of_all_of_it(clip, change):
+    x, half = torch.cat([clip, clip], -1), clip.shape[-1]
+    without = x.clone()
+    if change == "loses samples":
+        x[BAD, half:-2], bad = x[BAD, half + 2 :].clone(), [BAD]
+    else:
+        bad = [BAD, BAD - 1]
+        x[bad, half:] = x[bad[::-1], half:]
+    without[bad] = 0
+    separate = Separator()
+    with pytest.warns(MicWarning, match=f"mic {BAD} has lost samples or changed places"):
+        y = separate(x, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MicWarning)
+        torch.testing.assert_close(y, separate(without, 2), rtol=0, atol=1e-4)
+
+
 def test_where_all_mics_fail_the_best_of_them_are_kept(clip):
     x, n = clip.clone(), clip.shape[-1] // 4
     for mic in range(4):
