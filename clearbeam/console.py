@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from typer.core import TyperGroup
+
+Result = TypeVar("Result")
 
 BAD_INPUT = 2  # the exit code for whatever the user can put right
 INTERRUPTED = 130  # the exit code after Ctrl-C, as of any program that it ended
@@ -99,6 +101,18 @@ def about(name: str) -> Iterator[None]:
         yield
     finally:
         _subject.reset(token)
+
+
+def reported(name: str, work: Callable[[], Result]) -> Result | None:
+    """What the work on a file gives; None where its input is bad, which is said on stderr."""
+    with about(name):
+        try:
+            return work()
+        except (ValueError, OSError) as error:
+            if os.environ.get(DEBUG):
+                raise
+            say_error(error)
+            return None
 
 
 def progress(*columns: str) -> Progress:

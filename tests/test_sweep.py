@@ -17,7 +17,7 @@ import soundfile
 from cli import refused, run
 
 from clearbeam import evaluate, systems
-from clearbeam.material import scene_keys
+from clearbeam.commands.options import scene_keys
 from clearbeam.sweep import run_sweep
 from clearbeam.sweep_config import SweepConfig
 from simulate import read_manifest, sample_scene

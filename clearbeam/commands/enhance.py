@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -13,22 +12,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clearbeam.audio import Recording
-from clearbeam.console import BAD_INPUT, DEBUG, INTERRUPTED, about, err, progress, say_error
+from clearbeam.commands.options import (
+    ChannelsAsFiles,
+    Device,
+    Force,
+    Inputs,
+    Jobs,
+    Model,
+    RunOn,
+    Streaming,
+    geometry,
+)
+from clearbeam.console import BAD_INPUT, INTERRUPTED, about, err, progress, reported, say_error
 
 if TYPE_CHECKING:
     from clearbeam.batch import Networks, Outcome
     from clearbeam.enhance import Settings
-    from simulate import ArrayGeometry
 
 NAME = "enhance"
-
-
-class Device(str, Enum):
-    """Where the networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Precision(str, Enum):
@@ -39,9 +40,6 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
-Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT", help="Recordings, a channel per microphone.")
-]
 Out = Annotated[
     str | None,
     typer.Option(
@@ -49,9 +47,6 @@ Out = Annotated[
         help="Where to write. A FILE (.flac, .wav, .ogg, ...) for one recording, a DIR for any "
         "number. Default: NAME.enhanced.wav or .flac beside each recording.",
     ),
-]
-Model = Annotated[
-    str, typer.Option(metavar="NAME or PATH", help="Shipped weights, or a .safetensors file.")
 ]
 Array = Annotated[
     str | None,
@@ -84,15 +79,11 @@ def run(
     array: Array = None,
     look: Look = None,
     reference_mic: ReferenceMic = None,
-    device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
+    device: RunOn = Device.auto,
     plot: Plot = None,
-    streaming: Annotated[
-        bool, typer.Option("--streaming", help="Use only the past, as a live device must.")
-    ] = False,
-    channels_as_files: Annotated[
-        bool, typer.Option("--channels-as-files", help="The INPUTs are channels of one recording.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    streaming: Streaming = False,
+    channels_as_files: ChannelsAsFiles = False,
+    force: Force = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep outputs that exist, make the others.")
     ] = False,
@@ -100,7 +91,7 @@ def run(
         float | None,
         typer.Option(metavar="MS", help="Of --streaming, 18 to 32 ms; 32 by default."),
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="J", min=1, help="Processes at work.")] = 1,
+    jobs: Jobs = 1,
     precision: Annotated[
         Precision, typer.Option(help="Bits of the networks' arithmetic; fewer with CUDA only.")
     ] = Precision.fp32,
@@ -148,15 +139,6 @@ def run(
         draw(sources[0], targets[0], reference_mic or 0, plot)
 
 
-def geometry(array: str | None) -> ArrayGeometry | None:
-    """Return the array of a name or a YAML file."""
-    if array is None:
-        return None
-    from simulate import load_array
-
-    return load_array(array)
-
-
 def enhance_all(
     todo: Sequence[tuple[Sequence[Path], Path]],
     there: set[Path],
@@ -169,8 +151,9 @@ def enhance_all(
     A bad source is reported, and the others go on. Ctrl-C ends all of them.
     """
     from clearbeam.batch import enhance_many
+    from clearbeam.enhance import check_job
 
-    ready, n_bad = checked(todo, settings)
+    ready, n_bad = opened(todo, partial(check_job, settings=settings))
     with progress() as bar:
         task = bar.add_task("", total=total_seconds([recording for recording, _ in ready]))
         advance = partial(bar.advance, task)
@@ -197,23 +180,21 @@ def tell(outcome: Outcome) -> None:
             say_error(outcome.error)
 
 
-def checked(
-    todo: Sequence[tuple[Sequence[Path], Path]], settings: Settings
+def opened(
+    todo: Sequence[tuple[Sequence[Path], Path]], check: Callable[[Recording, Path], object]
 ) -> tuple[list[tuple[Recording, Path]], int]:
-    """Open the sources; those that can be enhanced, and how many cannot, each of them reported."""
-    from clearbeam.enhance import check_job
+    """The recordings that pass the check, and how many do not, each of them reported."""
+
+    def tried(source: Sequence[Path], target: Path) -> Recording:
+        recording = Recording(source)
+        check(recording, target)
+        return recording
 
     ready = []
     for source, target in todo:
-        with about(source[0].name):
-            try:
-                recording = Recording(source)
-                check_job(recording, target, settings)
-                ready.append((recording, target))
-            except (ValueError, OSError) as error:
-                if os.environ.get(DEBUG):
-                    raise
-                say_error(error)
+        recording = reported(source[0].name, partial(tried, source, target))
+        if recording is not None:
+            ready.append((recording, target))
     return ready, len(todo) - len(ready)
 
 

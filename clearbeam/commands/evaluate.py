@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from clearbeam.commands.options import Jobs
 from clearbeam.console import out, progress
 
 NAME = "evaluate"
@@ -51,7 +52,7 @@ def run(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the tables there.")
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="J", min=1, help="Processes at work.")] = 1,
+    jobs: Jobs = 1,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the first N mixtures.")
     ] = None,

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clearbeam.audio import Recording
-from clearbeam.commands.enhance import Device, check_plot, geometry, total_seconds
-from clearbeam.console import BAD_INPUT, DEBUG, INTERRUPTED, about, err, progress, say_error
+from clearbeam.commands.enhance import check_plot, opened, total_seconds
+from clearbeam.commands.options import (
+    ChannelsAsFiles,
+    Device,
+    Force,
+    Inputs,
+    RunOn,
+    Streaming,
+    geometry,
+)
+from clearbeam.console import BAD_INPUT, INTERRUPTED, err, progress, reported
 from clearbeam.files import check_writable
 
 if TYPE_CHECKING:
-    from clearbeam.separate import Job, Settings
+    from clearbeam.separate import Job
     from clearbeam.talkers import Talkers
 
 NAME = "separate"
 AUTO = "auto"
 RESULT = "segments.json"
-Result = TypeVar("Result")
 
 
 class Beam(str, Enum):
@@ -34,9 +41,6 @@ class Beam(str, Enum):
     lcmv = "lcmv"
 
 
-Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT", help="Recordings, a channel per microphone.")
-]
 Out = Annotated[
     Path,
     typer.Option(
@@ -77,7 +81,7 @@ def run(
     reference_mic: Annotated[
         int, typer.Option(metavar="K", help="The microphone to sound like, from 0.")
     ] = 0,
-    device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
+    device: RunOn = Device.auto,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw who talks when.")
     ] = None,
@@ -85,9 +89,7 @@ def run(
         float, typer.Option(metavar="S", help="Seconds of a window over a long recording.")
     ] = 3.0,
     hop: Annotated[float, typer.Option(metavar="S", help="Seconds from window to window.")] = 1.5,
-    streaming: Annotated[
-        bool, typer.Option("--streaming", help="Use only the past, as a live device must.")
-    ] = False,
+    streaming: Streaming = False,
     beam: Annotated[
         Beam, typer.Option(help="Towards each talker: Wiener's, MVDR, or LCMV, with nulls.")
     ] = Beam.wiener,
@@ -95,10 +97,8 @@ def run(
         bool, typer.Option("--transcribe", help="Write what is said into segments.json.")
     ] = False,
     recogniser: Recogniser = "pocketsphinx",
-    channels_as_files: Annotated[
-        bool, typer.Option("--channels-as-files", help="The INPUTs are channels of one recording.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    channels_as_files: ChannelsAsFiles = False,
+    force: Force = False,
 ) -> None:
     """One clean file for each talker in a recording, and who talks when.
 
@@ -122,7 +122,8 @@ def run(
     if plot is not None:
         check_plot(plot, len(sources))
     settings = Settings(how_many(talkers), window, hop, reference_mic, geometry(array), streaming)
-    ready, n_bad = opened(list(zip(sources, folders, strict=True)), settings)
+    todo = list(zip(sources, folders, strict=True))
+    ready, n_bad = opened(todo, lambda recording, _: settings.check(recording))
     hearer = load_recogniser(recogniser) if transcribe else None
     name = model or default_model(streaming)
     if ready:
@@ -161,25 +162,6 @@ def folders_for(sources: Sequence[Sequence[Path]], out: Path, force: bool) -> li
     return folders
 
 
-def opened(
-    todo: Sequence[tuple[Sequence[Path], Path]], settings: Settings
-) -> tuple[list[tuple[Recording, Path]], int]:
-    """The recordings that can be separated, and how many cannot, each of them reported."""
-    ready = []
-    for source, folder in todo:
-        try_it = partial(_open, source, settings)
-        recording = reported(source[0].name, try_it)
-        if recording is not None:
-            ready.append((recording, folder))
-    return ready, len(todo) - len(ready)
-
-
-def _open(source: Sequence[Path], settings: Settings) -> Recording:
-    recording = Recording(source)
-    settings.check(recording)
-    return recording
-
-
 def separate_all(ready: Sequence[tuple[Recording, Path]], job: Job, picture: Path | None) -> int:
     """Separate each recording into its folder; return how many could not be, each reported."""
     n_bad = 0
@@ -200,18 +182,6 @@ def separate_all(ready: Sequence[tuple[Recording, Path]], job: Job, picture: Pat
             if picture is not None:
                 draw(recording, talkers, picture)
     return n_bad
-
-
-def reported(name: str, work: Callable[[], Result]) -> Result | None:
-    """What the work gives; None where its input is bad, which is said on stderr."""
-    with about(name):
-        try:
-            return work()
-        except (ValueError, OSError) as error:
-            if os.environ.get(DEBUG):
-                raise
-            say_error(error)
-            return None
 
 
 def tell(talkers: Talkers) -> None:

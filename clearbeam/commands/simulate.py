@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clearbeam.commands.options import Cluster, Jobs, Noise, Speech, Split, scene_keys
 from clearbeam.console import out as console
 from clearbeam.console import progress
-from clearbeam.material import Cluster, Jobs, Noise, Speech, Split, scene_keys
 
 if TYPE_CHECKING:
     from simulate import SceneConfig

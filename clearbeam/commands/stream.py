@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clearbeam.commands.options import Model, geometry
+
 NAME = "stream"
 
 
@@ -43,9 +45,7 @@ def run(
         int | None,
         typer.Option(metavar="HZ", help="Sample rate of pipes and devices. Default: 16000."),
     ] = None,
-    model: Annotated[
-        str, typer.Option(metavar="NAME or PATH", help="Shipped weights, or a .safetensors file.")
-    ] = "default",
+    model: Model = "default",
     reference_mic: Annotated[
         int | None, typer.Option(metavar="K", help="The microphone to sound like, from 0.")
     ] = None,
@@ -94,7 +94,6 @@ def run(
 
         clearbeam stream --in robot.wav --out clean.wav --array circular_6mic --look 30
     """
-    from clearbeam.commands.enhance import geometry
     from clearbeam.enhance import Settings, load_enhancer, options_of
     from clearbeam.stream import PIPE, Timed, is_file, open_sink, open_source, run_stream
     from simulate.sound_files import RATES_HZ

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from clearbeam.commands.options import Cluster, Jobs, Noise, Speech, Split, scene_keys
 from clearbeam.console import out as console
 from clearbeam.console import progress
-from clearbeam.material import Cluster, Jobs, Noise, Speech, Split, scene_keys
 
 NAME = "sweep"
 

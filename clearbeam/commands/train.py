@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from clearbeam.console import INTERRUPTED
 from clearbeam.console import out as console
 
 NAME = "train"
@@ -37,7 +38,8 @@ def run(
     Shipped recipes: mask (one microphone; also makes the masks that steer the beam), enhance
     (cleans the beam), refine (cleans the second beam), enhance-finetune (the shipped weights, on
     your own noise or recordings), distill (a small network learns from a large one), prune (a
-    trained network made smaller). Keys are dotted; --show prints all of them.
+    trained network made smaller), separate and separate-causal (tell talkers apart), separate-post
+    (cleans separated streams), fasnet (a rival). Keys are dotted; --show prints all of them.
 
     DIR gets `best.safetensors` and `last.safetensors`, which `clearbeam enhance --model` takes, the
     resolved `config.yaml`, `origin.json` (git revision, versions), `log.jsonl`, and `tensorboard`
@@ -82,5 +84,5 @@ def run(
         best = training.train(config, folder)
     except KeyboardInterrupt:
         console.print(f"stopped; the same command goes on in {folder}", soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(best)
