@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multichannel.compiled import CompiledGTCRN, can_compile, library, pointer
+from multichannel.mics import MicGuard
+from multichannel.steady import SteadyLevel
 from multichannel.stft import STFT, STFTConfig
 from multichannel.stream import Stream, check_chunk
 from multichannel.streamstate import load_stream, save_stream
@@ -117,8 +119,14 @@ class LiveStream:
     def state(self) -> State:
         """All that the stream remembers, as tensors by name: fit for a safetensors file."""
         counts = torch.tensor([self.n_in, self.n_out, self.n_mics])
-        guard = {f"guard.{name}": t for name, t in self._engine.stream.guard.state().items()}
-        return {"counts": counts, **guard, **self._engine.state()}
+        state = {"counts": counts, **self._engine.state()}
+        for owner, part in self._judges().items():
+            state |= {f"{owner}.{name}": value for name, value in part.state().items()}
+        return state
+
+    def _judges(self) -> dict[str, MicGuard | SteadyLevel]:
+        """What looks at the samples before an engine does."""
+        return {"guard": self._engine.stream.guard, "level": self._engine.stream.level}
 
     def load_state(self, state: State) -> None:
         """Go on where another stream of the same enhancer, mics and backend was.
@@ -130,10 +138,15 @@ class LiveStream:
         if counts is None or counts.shape != (3,) or int(counts[2]) != self.n_mics:
             raise ValueError(f"expected the state of a stream of {self.n_mics} mics")
         self.reset()
-        guard = {name[6:]: t for name, t in state.items() if name.startswith("guard.")}
-        others = {name for name in state if name != "counts" and not name.startswith("guard.")}
-        self._engine.load_state({name: state[name] for name in others})
-        self._engine.stream.guard.load_state(guard)
+        parts: dict[str, State] = {owner: {} for owner in ("engine", *self._judges())}
+        for name, value in state.items():
+            owner, _, own = name.partition(".")
+            owner, own = (owner, own) if owner in parts else ("engine", name)
+            parts[owner][own] = value
+        del parts["engine"]["counts"]
+        self._engine.load_state(parts["engine"])
+        for owner, judge in self._judges().items():
+            judge.load_state(parts[owner])
         self.n_in, self.n_out = int(counts[0]), int(counts[1])
 
 
@@ -215,6 +228,7 @@ class NativeEngine:
 
     def step(self, x: Tensor) -> Tensor:
         x, _ = self.stream.guard.step(x)
+        x = self.stream.level.raised(x)
         n = x.shape[-1]
         y = torch.empty(n + self._hop)
         n_ready = self._library.live_step(
@@ -224,7 +238,7 @@ class NativeEngine:
             ctypes.c_int64(x.stride(0)),
             ctypes.c_void_p(y.data_ptr()),
         )
-        return y[:n_ready]
+        return self.stream.level.lowered(y[:n_ready])
 
     def state(self) -> State:
         values = np.empty(self._n_state, np.uint8)

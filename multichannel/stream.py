@@ -17,6 +17,7 @@ from multichannel.mics import MicGuard
 from multichannel.mics import MicWarning as MicWarning
 from multichannel.offline import ready_net
 from multichannel.passes import LivePass, OfflinePass, live_passes, offline_passes
+from multichannel.steady import SteadyLevel
 from multichannel.stft import STFTStream
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Stream:
         self.enhancer, self.n_mics, self.look, self.causal = enhancer, n_mics, look, causal
         self.n_in = self.n_out = 0
         self.guard = MicGuard(n_mics, enhancer.stft.config.hop, enhancer.sample_rate)
+        self.level = SteadyLevel(enhancer.stft.config.hop, enhancer.sample_rate)
         self.out = torch.zeros(n_mics, dtype=torch.bool)  # in the newest frame
         stft, config = enhancer.stft, enhancer.config
         self.input, self.output = STFTStream(stft), STFTStream(stft)
@@ -106,12 +108,13 @@ class Stream:
             last = self.listener.flush(s.new_zeros(self.n_mics, 1, 0))
             for one in self.offline:
                 s = one.flush(last, s)
-            tail.append(s[0])
+            tail.append(self.level.lowered(s[0]))
         return torch.cat(tail)[: self.n_in - self.n_out]
 
     def _enhance(self, x: Tensor) -> Tensor:
         """The samples ``(n,)`` that ``x`` completes."""
         x, out = self.guard.step(x)
+        x = self.level.raised(x)
         x = x.to(self.enhancer.mono.erb.erb_fc.weight)
         X = self.input.analyse(x.to(self.dtype))
         parts = zip(X.split(_FRAMES_AT_ONCE, -1), out.split(_FRAMES_AT_ONCE, -1), strict=True)
@@ -120,7 +123,7 @@ class Stream:
             heard = self.listener.step(x, X)
             for one in self.offline:
                 s = one.step(heard, s)
-        return s[0].to(x.dtype)
+        return self.level.lowered(s[0].to(x.dtype))
 
     def _estimate(self, X: Tensor, out: Tensor) -> Tensor:
         """What the mask network makes of frames ``X``, and live the passes after it.

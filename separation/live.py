@@ -18,6 +18,7 @@ from multichannel.aim import forgetting
 from multichannel.cacgmm import spatial_posteriors
 from multichannel.mics import MicGuard
 from multichannel.spatial import CovarianceState, covariance_sums
+from multichannel.steady import SteadyLevel
 from multichannel.stft import STFT, STFTStream
 from multichannel.stream import MAX_MICS, check_chunk
 from multichannel.usable import mics_out
@@ -82,6 +83,7 @@ class LiveSeparator:
         self._waiting = silence  # samples of a block that is not complete
         self._unclassed, self._unmasked = _Queue(silence), _Queue(silence)
         self._guard = MicGuard(self.n_mics, self.stft.config.hop)
+        self._level = SteadyLevel(self.stft.config.hop)
         self._out: Tensor | None = None  # the mics that were silent in the last block
         self._known: tuple[Tensor, Tensor] | None = None  # the last spectra and masks
 
@@ -116,7 +118,7 @@ class LiveSeparator:
 
     def _streams(self, x: Tensor) -> Tensor:
         """What a block completes."""
-        x = self._guard.step(x)[0].to(x)
+        x = self._level.raised(self._guard.step(x)[0]).to(x)
         classes = self._class_images(x)
         x = self._unclassed.through(x, classes.shape[-1])
         X, C = self._first.analyse(torch.cat([x, classes])).split([self.n_mics, len(classes)])
@@ -126,7 +128,8 @@ class LiveSeparator:
         s = self._first.synthesise(masks * X[self.reference_mic])
         x = self._unmasked.through(x, s.shape[-1])
         Z, S = self._last.analyse(torch.cat([x, s])).split([self.n_mics, len(s)])
-        return self._last.synthesise(self._images(Z, shares_of(S)))[:-1]
+        streams = self._last.synthesise(self._images(Z, shares_of(S)))[:-1]
+        return self._level.lowered(streams)
 
     def _class_images(self, x: Tensor) -> Tensor:
         """Waveforms of the running classes ``(classes, samples)`` in the reference mic."""

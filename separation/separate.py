@@ -25,6 +25,7 @@ from multichannel.frontend import living_mic
 from multichannel.gtcrn import GTCRN
 from multichannel.mics import without_failing
 from multichannel.spatial import covariance_sums
+from multichannel.steady import SteadyLevel
 from multichannel.stft import STFT
 from multichannel.stream import MAX_MICS
 from multichannel.usable import mics_out
@@ -174,12 +175,8 @@ class Separator(nn.Module):
     ) -> Separated:
         """As `forward`, with all of `Separated`."""
         self._check(x, n_talkers, reference_mic)
-        x = without_failing(x.to(self.long.analysis_window.device, torch.float32))
-        Z = self.long(x)
-        changed = ChangeFinder(LONG, SAMPLE_RATE).step(Z, mics_out(Z))
-        if changed.any():
-            x, Z = x.masked_fill(changed[:, None], 0), Z.masked_fill(changed[:, None, None], 0)
-        mic = int(living_mic(x.abs().amax(-1), reference_mic))
+        x, level = self._believed(x.to(self.long.analysis_window.device, torch.float32))
+        Z, mic = self.long(x), int(living_mic(x.abs().amax(-1), reference_mic))
         if self.net is None:
             masks = self._blind(Z, n_talkers or 1)
         else:
@@ -191,7 +188,17 @@ class Separator(nn.Module):
         if self.post is not None:
             seen = post_inputs(x, streams, self.stft, self.long, mic)
             streams = cleaned(self.post, seen, self.stft, x.shape[-1])
-        return _loudest_first(streams, masks, Z[mic])
+        return _loudest_first(level.lowered(streams), masks, Z[mic])
+
+    def _believed(self, x: Tensor) -> tuple[Tensor, SteadyLevel]:
+        """A clip, silent where a mic fails or changes anywhere in it, as loud at the end as at the
+        beginning; and what takes that back."""
+        x, hop, n_samples = without_failing(x), self.stft.config.hop, x.shape[-1]
+        Z = self.long(x)
+        changed = ChangeFinder(LONG, SAMPLE_RATE).step(Z, mics_out(Z))
+        x = nn.functional.pad(x.masked_fill(changed[:, None], 0), (0, -n_samples % hop))
+        level = SteadyLevel(hop, SAMPLE_RATE)
+        return level.raised(x)[:, :n_samples], level
 
     def _check(self, x: Tensor, n_talkers: int | None, reference_mic: int) -> None:
         if x.ndim != 2 or x.shape[-1] < 1:

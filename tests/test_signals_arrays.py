@@ -125,3 +125,14 @@ def test_a_mic_that_is_not_what_it_was_costs_little_more_than_not_to_have_it(way
     assert si_sdr_db(y, FROM + RATE) > si_sdr_db(without(way), FROM + RATE) - LOSS_DB[way]
     if way == "offline":
         assert si_sdr_db(y) > si_sdr_db(without(way)) - LOSS_DB[way]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_all_mics_turned_down_by_40_db_cost_little_after_a_second_and_a_half(way):
+    x, start = scene()[0].clone(), FROM + 3 * RATE // 2
+    whole = WAYS[way](x)
+    x[:, FROM:] *= 0.01
+    y, told = made(way, x)
+    assert not told
+    assert y[start:].abs().max() < 0.015 * scene()[0].abs().max()
+    assert si_sdr_db(y, start) > si_sdr_db(whole, start) - 2

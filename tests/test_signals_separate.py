@@ -105,6 +105,24 @@ def test_a_mic_that_changes_in_a_clip_is_left_out_of_all_of_it(clip, change):
         torch.testing.assert_close(y, separate(without, 2), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("way", ["offline", "live"])
+def test_all_mics_turned_down_leave_streams_as_before_but_quieter(way):
+    """From a second and a half after it on."""
+    clip = talkers("circular_6mic").repeat(1, 2)
+    quiet, half, start = clip.clone(), clip.shape[-1] // 2, clip.shape[-1] // 2 + 3 * FROM // 2
+    quiet[:, half:] *= 0.01
+    name = "separate" if way == "offline" else "separate-causal"
+    separate = Separator.from_pretrained(name, device="cpu")
+    if way == "offline":
+        streams = [separate(x, 2) for x in (clip, quiet)]
+    else:
+        lives = [separate.stream(len(clip)) for _ in range(2)]
+        pairs = zip(lives, (clip, quiet), strict=True)
+        streams = [torch.cat([one.step(x), one.flush()], -1) for one, x in pairs]
+    expected, found = (one[:, start:] for one in streams)
+    assert (100 * found - expected).square().sum() < 0.1 * expected.square().sum()
+
+
 def test_where_all_mics_fail_the_best_of_them_are_kept(clip):
     x, n = clip.clone(), clip.shape[-1] // 4
     for mic in range(4):
