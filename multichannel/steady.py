@@ -27,8 +27,6 @@ _UP_DB_S, _BACK_DB_S = 400.0, 1.0  # of the gain
 _MOST_DB = 60.0
 _SILENT = 1e-9  # power, the rounding of 16 bits
 
-Array = NDArray[np.float64]
-
 
 class SteadyLevel:
     """Hops in as loud as before, and out as loud as they came in.
@@ -49,7 +47,7 @@ class SteadyLevel:
     def raised(self, x: Tensor) -> Tensor:
         """Take whole hops ``x (mics, samples)``, zero where a mic is not to be believed."""
         hops = x.cpu().numpy().reshape(len(x), -1, self.hop)
-        for level_db in _levels_db(hops).tolist():
+        for level_db in _levels_db(hops):
             self._judge(level_db)
             self.gains_db.append(self.gain_db)
         gains_db = self.gains_db[-hops.shape[1] - 1 :]
@@ -109,9 +107,8 @@ class SteadyLevel:
 _STATE = "quietest_db usual_db n_known n_too_quiet now_db gain_db target_db gains_db n_out".split()
 
 
-def _levels_db(hops: NDArray[np.float32]) -> Array:
+def _levels_db(hops: NDArray[np.float32]) -> list[float]:
     """Mean level of the mics that are heard in each of ``hops (mics, hops, samples)``."""
-    power = np.einsum("mts,mts->mt", hops, hops, dtype=np.float64) / hops.shape[-1]
-    heard = power > _SILENT
-    level_db = 10 * np.log10(np.where(heard, power, 1)).sum(0) / np.maximum(heard.sum(0), 1)
-    return np.where(heard.any(0), level_db, -np.inf)
+    power = np.einsum("mts,mts->tm", hops, hops) / hops.shape[-1]
+    heard = ([10 * math.log10(p) for p in mics if p > _SILENT] for mics in power.tolist())
+    return [sum(mics) / len(mics) if mics else -math.inf for mics in heard]
