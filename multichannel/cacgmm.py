@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from multichannel import compiled_ops
+from multichannel.compiled_ops import at, steps
 from multichannel.loading import load_diagonal
 from multichannel.spatial import finite_as_a_rule
 from multichannel.usable import mics_out
@@ -96,24 +97,13 @@ def _compiled_em(
     X: Tensor, masks: Tensor, n_iterations: int, prior: Prior, strength: float
 ) -> Tensor:
     """`_em` of all freqs in single precision on a CPU, by native/mixture.cpp."""
-    n_mics, n_freqs, n_frames = X.shape
     X = X.resolve_conj()
     before = masks.mean(1, keepdim=True).expand_as(masks) if prior == "time" else masks
     posterior = masks.clone(memory_format=torch.contiguous_format)
-    X_steps, steps = ((ctypes.c_int64 * 3)(*one.stride()) for one in (X, before))
     compiled_ops.library_of("mixture.cpp").mixture_em(
-        ctypes.c_void_p(X.data_ptr()),
-        X_steps,
-        n_mics,
-        ctypes.c_int64(n_freqs),
-        ctypes.c_int64(n_frames),
-        ctypes.c_void_p(posterior.data_ptr()),
-        len(masks),
-        None if prior == "frequency" else ctypes.c_void_p(before.data_ptr()),
-        steps,
-        n_iterations,
-        ctypes.c_float(strength),
-        ctypes.c_double(_LOADING),
+        *(at(X), steps(X), len(X), *map(ctypes.c_int64, X.shape[1:])),
+        *(at(posterior), len(masks), None if prior == "frequency" else at(before), steps(before)),
+        *(n_iterations, ctypes.c_float(strength), ctypes.c_double(_LOADING)),
     )
     return posterior
 

@@ -33,6 +33,16 @@ def fits(*tensors: Tensor) -> bool:
     return can_compile()
 
 
+def at(x: Tensor) -> ctypes.c_void_p:
+    """Where its values stand; the caller keeps it alive."""
+    return ctypes.c_void_p(x.data_ptr())
+
+
+def steps(x: Tensor) -> ctypes.Array[ctypes.c_int64]:
+    """From one value to the next along each axis."""
+    return (ctypes.c_int64 * x.ndim)(*x.stride())
+
+
 def transforms(n_fft: int, n_window: int) -> bool:
     """Whether `stft` and `istft` know the size."""
     return n_fft in _SIZES and n_window % 16 == 0
@@ -45,7 +55,7 @@ def stft(x: Tensor, window: Tensor, hop: int, first: int, n_frames: int) -> Tens
     x = x if x.stride(-1) == 1 else x.contiguous()
     X = torch.empty(len(x), n_frames, n_fft // 2 + 1, dtype=torch.complex64)
     sizes = x.shape[-1], x.stride(0), len(x), first, n_frames, hop
-    _library().stft_forward(n_fft, _at(x), *map(ctypes.c_int64, sizes), _at(window), _at(X))
+    _library().stft_forward(n_fft, at(x), *map(ctypes.c_int64, sizes), at(window), at(X))
     return X
 
 
@@ -55,7 +65,7 @@ def istft(X: Tensor, window: Tensor, hop: int, y: Tensor) -> None:
     X = X.contiguous().resolve_conj()
     n_fft, sizes = 2 * (X.shape[-1] - 1), map(ctypes.c_int64, (*X.shape[:2], hop))
     _library().stft_inverse(
-        n_fft, _at(X), *sizes, _at(window), len(window), _at(y), ctypes.c_int64(y.stride(0))
+        n_fft, at(X), *sizes, at(window), len(window), at(y), ctypes.c_int64(y.stride(0))
     )
 
 
@@ -74,7 +84,7 @@ def outer_sums(channels: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
     psd = channels[0].new_empty(len(masks), n_freqs, n, n)
     sizes = (int(rows_are_frames), ctypes.c_int64(n_freqs), ctypes.c_int64(n_frames))
     planes = _planes(channels, 1 - lanes), n, _planes(masks, 1 - lanes), len(masks)
-    _library().outer_sums(*planes, *sizes, _at(psd))
+    _library().outer_sums(*planes, *sizes, at(psd))
     return psd
 
 
@@ -90,7 +100,7 @@ def weighted_sum(weights: Tensor, channels: Sequence[Tensor]) -> Tensor:
     Y = torch.empty_like(channels[0].mT if rows_are_frames else channels[0])
     sizes = (int(rows_are_frames), *map(ctypes.c_int64, channels[0].shape))
     planes = _planes(channels, int(rows_are_frames)), len(channels)
-    _library().weighted_sum(*planes, _at(weights), *sizes, _at(Y))
+    _library().weighted_sum(*planes, at(weights), *sizes, at(Y))
     return Y.mT if rows_are_frames else Y
 
 
@@ -111,7 +121,7 @@ def mvdr_souden(
     loads = torch.as_tensor(loading, dtype=torch.float64).expand(bins).contiguous()
     w = torch.empty(*bins, n_mics, dtype=psd_speech.dtype)
     sizes = ctypes.c_int64(loads.numel()), n_mics, reference_mic
-    _library().mvdr_souden(_at(speech), _at(noise), *sizes, _at(loads), _at(w))
+    _library().mvdr_souden(at(speech), at(noise), *sizes, at(loads), at(w))
     return w
 
 
@@ -137,9 +147,8 @@ def gru(rnn: nn.GRU, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, T
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         gates, w_past = torch.nn.functional.linear(x, w_in, b_in), w_past.mT.contiguous()
-        past, to = (_at(w_past), _at(b_past)), _at(y[..., backwards * units :])
-        at = _at(gates), *sizes, backwards, _at(h[backwards]), to, ctypes.c_int64(y.shape[-1])
-        _library().gru_run(units, *past, *at)
+        to = at(h[backwards]), at(y[..., backwards * units :]), ctypes.c_int64(y.shape[-1])
+        _library().gru_run(units, at(w_past), at(b_past), at(gates), *sizes, backwards, *to)
     return y, h
 
 
@@ -165,11 +174,6 @@ def _dense(x: Tensor, axis: int) -> Tensor:
     if x.stride(axis) == 1:
         return x
     return x.movedim(axis, -1).contiguous().movedim(-1, axis)
-
-
-def _at(x: Tensor) -> ctypes.c_void_p:
-    """Where its values stand; the caller keeps it alive."""
-    return ctypes.c_void_p(x.data_ptr())
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from multichannel import compiled_ops
+from multichannel.compiled_ops import at, steps
 from multichannel.loading import load_diagonal
 from multichannel.spatial import CovarianceState, covariance_sums, finite_as_a_rule
 from multichannel.stft import STFTConfig
@@ -66,23 +67,12 @@ def _compiles(X: Tensor, masks: Tensor, total: Tensor) -> bool:
 
 def _compiled_images(X: Tensor, masks: Tensor, reference_mic: int, total: Tensor) -> Tensor:
     """`wiener_images` in single precision on a CPU, by native/wiener.cpp."""
-    n_mics, n_freqs, n_frames = X.shape
     X, total = X.resolve_conj(), total.resolve_conj().contiguous()
-    images = X.new_empty(len(masks), n_freqs, n_frames)
-    X_steps, steps = ((ctypes.c_int64 * 3)(*one.stride()) for one in (X, masks))
+    images = X.new_empty(len(masks), *X.shape[1:])
     compiled_ops.library_of("wiener.cpp").wiener_images(
-        ctypes.c_void_p(X.data_ptr()),
-        X_steps,
-        n_mics,
-        ctypes.c_int64(n_freqs),
-        ctypes.c_int64(n_frames),
-        ctypes.c_void_p(masks.data_ptr()),
-        steps,
-        len(masks),
-        ctypes.c_void_p(total.data_ptr()),
-        reference_mic,
-        ctypes.c_double(_LOADING),
-        ctypes.c_void_p(images.data_ptr()),
+        *(at(X), steps(X), len(X), *map(ctypes.c_int64, X.shape[1:])),
+        *(at(masks), steps(masks), len(masks), at(total)),
+        *(reference_mic, ctypes.c_double(_LOADING), at(images)),
     )
     return images
 
