@@ -115,7 +115,7 @@ def _without_ctrl_c() -> Iterator[None]:
 
 def _begin() -> None:
     """Prepare a worker: it ends with its parent, or when told to."""
-    _end_with_parent()
+    end_with_parent()
     signal.signal(signal.SIGTERM, _leave)
 
 
@@ -138,7 +138,7 @@ def _until_stopped(work: Callable[[S], T], item: S) -> T:
         os._exit(1)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let this worker end when the process that started it is killed; it would wait forever."""
     parent = multiprocessing.parent_process()
 

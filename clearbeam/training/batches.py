@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from clearbeam.training.config import TrainConfig
 from multichannel.augment import ON_SPECTRA, augment
 from multichannel.data import Order, Source, batch_of, crop
+from multichannel.enhance import SAMPLE_RATE
 
-FS = 16_000
 _CLIP = 7  # first number of a generator's seed: what is done to one clip of one step
 
 Batch = dict[str, Tensor]
@@ -32,6 +32,7 @@ class StepParts(Dataset):
     def __init__(self, source: Source, config: TrainConfig, rank: int = 0) -> None:
         self.source, self.config, self.rank = source, config, rank
         self.order = Order(source.lengths, config.batch, config.seed)
+        self.n_samples = round(config.data.seconds * SAMPLE_RATE)
 
     def __getitem__(self, number: int) -> Batch:
         config = self.config
@@ -44,7 +45,7 @@ class StepParts(Dataset):
 
     def _clip(self, index: int, number: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([_CLIP, self.config.seed, number])
-        clip = crop(self.source.clip(int(index)), round(self.config.data.seconds * FS), rng)
+        clip = crop(self.source.clip(int(index)), self.n_samples, rng)
         chosen = self.config.augment
         if "spectra" in clip:  # what happens at the microphones has happened
             chosen = {name: v for name, v in chosen.items() if name in ON_SPECTRA}
@@ -63,7 +64,7 @@ class ValidBatches(Dataset):
     def __init__(self, source: Source, config: TrainConfig, rank: int = 0) -> None:
         assert source.lengths is not None
         self.source = source
-        self.n_samples = round(config.data.seconds * FS)
+        self.n_samples = round(config.data.seconds * SAMPLE_RATE)
         size = max(1, config.batch // (config.accumulate * config.processes))
         order = np.argsort(source.lengths, kind="stable")
         batches = [order[first : first + size] for first in range(0, len(order), size)]

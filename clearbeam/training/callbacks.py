@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -14,10 +15,12 @@ from rich.progress import Progress, TaskID
 from torch.utils.data import DataLoader
 
 from clearbeam.console import out, progress
-from clearbeam.training.batches import FS, ValidBatches
+from clearbeam.files import replacing
+from clearbeam.training.batches import ValidBatches
 from clearbeam.training.config import TrainConfig
 from clearbeam.training.journal import Journal
 from clearbeam.training.module import Training
+from multichannel.enhance import SAMPLE_RATE
 
 CHECKPOINT = "last.ckpt"
 
@@ -36,7 +39,7 @@ class Meter:
 
     def add(self, batch: dict[str, torch.Tensor]) -> None:
         wanted = batch["early"]  # of one talker or several
-        self.audio_s += self.processes * len(wanted) * wanted.shape[-1] / FS
+        self.audio_s += self.processes * len(wanted) * wanted.shape[-1] / SAMPLE_RATE
 
     def pause(self) -> None:
         self.wall_s += time.monotonic() - self.wall
@@ -164,13 +167,12 @@ class Keeper(pl.Callback):
             "keeper": {"best": self.best, "stale": self.stale},
             "scaler": trainer.precision_plugin.state_dict(),
         }
-        path = self.folder / CHECKPOINT
-        partial = path.with_name(f".{path.name}.part")
-        with partial.open("wb") as file:
-            torch.save(state, file)
+        whole = io.BytesIO()  # of a full disk `torch.save` says that a position is unexpected
+        torch.save(state, whole)
+        with replacing(self.folder / CHECKPOINT) as partial, partial.open("wb") as file:
+            file.write(whole.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
 
 
 @torch.no_grad()

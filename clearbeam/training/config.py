@@ -53,10 +53,11 @@ class DataConfig(Strict):
     train, valid: a folder of `clearbeam simulate`, a front-end cache, or a scene to simulate.
     seconds: longer clips are cut to it. limit: first clips only. workers: processes that load
     clips; 0 loads between steps. cache: folder of what is computed once; by default in the run.
-    mono, before, causal_every: front-end of the task `enhance`: its mask network, the networks of
-    the passes before this one, if any, and every how many clips one has the recursive beam. times:
-    how often a clip goes through the front-end, each time augmented differently; of the task
-    `separate`: how often it is mixed, each time anew.
+    mono, causal_every: front-end of the task `enhance`: its mask network, and every how many clips
+    one has the recursive beam. before: networks whose work this one continues: of the passes before
+    it; of the separator for `separate` (its second pass) and `separate-post`. times: how often a
+    clip goes through the front-end, each time augmented differently; of the task `separate`: how
+    often it is mixed, each time anew.
     """
 
     train: str | Simulated
@@ -119,9 +120,9 @@ class PruneConfig(Strict):
 class TrainConfig(Strict):
     """A training run.
 
-    task: what is learned (`mask`, `enhance`, `refine`, `separate`). network: what its network may
-    say. init: weights to start from, a shipped name or a path; a GTCRN of fewer inputs is allowed,
-    the new ones start at zero.
+    task: what is learned, a key of `tasks.TASKS`. network: what its network may say. init: weights
+    to start from, a shipped name or a path; a GTCRN of fewer inputs is allowed, the new ones start
+    at zero.
     losses: weights of named losses. augment: for each named augmentation its probability and
     settings. teacher: weights of a network to learn from, for the loss `teacher`. latency_ms: of
     the live streams that the network is for.

@@ -26,7 +26,7 @@ from multichannel.weights import load_gtcrn, save_gtcrn
 
 
 class _Enhancement:
-    """What both tasks share; they differ in what their network hears."""
+    """What these tasks share; they differ in what their network hears."""
 
     inputs: tuple[int, int, int]
 
@@ -157,11 +157,15 @@ class Refine(Enhance):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        if len(config.data.before) != 1:
-            raise ValueError(
-                "data.before: expected the network of the first beam for the task refine, found "
-                f"{config.data.before}"
-            )
+        check_before(config, "the network of the first beam")
+
+
+def check_before(config: TrainConfig, what: str) -> None:
+    """Raise ValueError where `data.before` does not name one network, `what` the task needs."""
+    if len(config.data.before) != 1:
+        raise ValueError(
+            f"data.before: expected {what} for the task {config.task}, found {config.data.before}"
+        )
 
 
 def warm_start(net: GTCRN, start: GTCRN) -> None:

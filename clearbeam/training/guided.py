@@ -7,7 +7,6 @@ are shorter, or have fewer microphones, end in zeros, as one that is silent.
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from clearbeam.training.config import TrainConfig
-from clearbeam.training.sources import completed, digest
+from clearbeam.training.sources import completed, digest, file_digest
 from clearbeam.training.talkers import Remixed
 from multichannel.data import Clip
 from multichannel.stft import STFT
@@ -105,7 +104,7 @@ def kept_guided(guided: Guided, name: str, cache: Path, config: TrainConfig) -> 
     assert lengths is not None
     facts = [name, source.n_talkers, source.seed, len(lengths), *["causal"] * guided.causal]
     if guided.before is not None:
-        facts.append(hashlib.sha256(find_separation(guided.before).read_bytes()).hexdigest())
+        facts.append(file_digest(find_separation(guided.before)))
     create = partial(create_guided, lengths=lengths, n_talkers=source.n_talkers)
     folder = cache / f"guided-{digest(facts)}"
     work = partial(_write_row, guided)

@@ -21,9 +21,10 @@ from torch.utils.tensorboard import SummaryWriter
 from clearbeam.files import replacing
 from clearbeam.training.config import TrainConfig
 from clearbeam.training.tasks import Outputs
+from multichannel.enhance import SAMPLE_RATE
 from multichannel.stft import STFT
+from simulate.disk import naming
 
-FS = 16_000
 _RANGE_DB = 80.0
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "soundfile", "clearbeam", "asteroid")
 
@@ -52,7 +53,7 @@ class Journal:
             line[name] = value if math.isfinite(value) else None
             group = "valid" if name.startswith("valid_") else "train"
             self.board.add_scalar(f"{group}/{name.removeprefix('valid_')}", value, step)
-        with self.path.open("a", encoding="utf-8") as log:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
 
     def show(self, step: int, number: int, outputs: Outputs, stft: STFT) -> None:
@@ -66,7 +67,7 @@ class Journal:
             for k, x in enumerate(rows):
                 label = f"clip{number}/{name}" + (str(k + 1) if len(rows) > 1 else "")
                 loudest = max(float(x.abs().max()), 1e-9)
-                self.board.add_audio(label, (0.9 * x / loudest)[None].cpu(), step, FS)
+                self.board.add_audio(label, (0.9 * x / loudest)[None].cpu(), step, SAMPLE_RATE)
 
     def close(self) -> None:
         self.board.close()

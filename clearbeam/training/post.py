@@ -7,7 +7,6 @@ network is trained like any that cleans one beam.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,12 +17,13 @@ from torch import Tensor
 
 from clearbeam.matching import best_order
 from clearbeam.training.config import Simulated, TrainConfig
-from clearbeam.training.enhancement import Enhance
+from clearbeam.training.enhancement import Enhance, check_before
 from clearbeam.training.sources import (
     cache_of,
     check_records,
     completed,
     digest,
+    file_digest,
     identity,
     located,
 )
@@ -42,11 +42,7 @@ class PostFilter(Enhance):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        if len(config.data.before) != 1:
-            raise ValueError(
-                "data.before: expected the separation network for the task separate-post, found "
-                f"{config.data.before}"
-            )
+        check_before(config, "the separation network")
         if config.augment:
             raise ValueError(
                 f"expected no augmentations for the task {config.task}, found "
@@ -79,8 +75,8 @@ def separated(config: TrainConfig, path: Path, cache: Path) -> Path:
         if len(record["paths"].get("image") or []) != len(record["talkers"]):
             raise ValueError(f"expected an image of each talker in {path}, found {record['id']}")
     model = find_separation(config.data.before[0])
-    known = hashlib.sha256(model.read_bytes()).hexdigest()
-    folder = cache / f"separated-{digest([identity(path), config.data.limit, known])}"
+    facts = [identity(path), config.data.limit, file_digest(model)]
+    folder = cache / f"separated-{digest(facts)}"
     lengths = [samples_of(record) for record in records for _ in record["talkers"]]
     create = partial(create_cache, lengths=np.array(lengths), n_spectra=POST_INPUTS[0])
     work = partial(_write_talkers, str(model), str(path), config.data.limit)

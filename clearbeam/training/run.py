@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import logging
-import multiprocessing
-import socket
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from clearbeam.training.callbacks import CHECKPOINT, Bar, Keeper
 from clearbeam.training.config import TrainConfig
 from clearbeam.training.journal import note_origin
 from clearbeam.training.module import Training, known_losses
+from clearbeam.training.peers import beside
 from clearbeam.training.tasks import Task, make_task
 from multichannel.kernels import compile_training_kernels
 from multichannel.memory import keep_freed_memory
 from multichannel.weights import pick_device
 from simulate.parsing import from_yaml
-from simulate.workers import ONE_THREAD, environment
-from simulate.workers import _end_with_parent as end_with_parent
+from simulate.workers import end_with_parent, environment
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # What may differ between two calls of one run: it changes where the work is done, not the result.
@@ -40,7 +40,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
     """Train, or go on training, in `folder`; returns the file of the best weights.
 
     Raises ValueError for a config that cannot work, or another one than the folder was begun with;
-    ChildProcessError when one of several processes dies.
+    ChildProcessError when one of several processes dies, or one that loads clips.
     """
     device = pick_device(config.device)
     state = claim(config, folder)
@@ -52,13 +52,8 @@ def train(config: TrainConfig, folder: Path) -> Path:
         return folder / "best.safetensors"
     if device.type == "cpu":
         prepare_cpu(config, aloud=True)
-    with _others(config, folder) as processes:
-        try:
-            _fit(config, folder, task, device, rank=0)
-        except RuntimeError as error:
-            if any(process.exitcode for process in processes):
-                raise ChildProcessError(f"a training process died: {error}") from error
-            raise
+    with beside(config.processes, partial(_other, config.model_dump_json(), folder)):
+        _fit(config, folder, task, device, rank=0)
     return folder / "best.safetensors"
 
 
@@ -155,31 +150,6 @@ def prepare_cpu(config: TrainConfig, aloud: bool = False) -> None:
             warnings.warn(f"no compiled layers, so training takes longer: {reason}", stacklevel=2)
 
 
-@contextmanager
-def _others(config: TrainConfig, folder: Path) -> Iterator[list[Any]]:
-    """Start the processes beside this one; they end with it, however it ends."""
-    if config.processes == 1:
-        yield []
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = dict.fromkeys(ONE_THREAD, "1") | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    context = multiprocessing.get_context("spawn")
-    processes = []
-    with environment(shared | {"LOCAL_RANK": "0"}):
-        for rank in range(1, config.processes):
-            arguments = (config.model_dump_json(), folder, rank)
-            processes.append(context.Process(target=_other, args=arguments))
-            processes[-1].start()
-        try:
-            yield processes
-        finally:
-            for process in processes:
-                process.join(timeout=20)
-                process.kill()
-
-
 def _other(config: str, folder: Path, rank: int) -> None:
     """One of the processes beside the first."""
     end_with_parent()
@@ -243,7 +213,10 @@ def _strategy(config: TrainConfig, device: torch.device) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning's advice is for those who write the training loop."""
+    """Lightning's advice is for those who write the training loop.
+
+    And what TensorBoard's thread fails at, as on a full disk, is raised here too: once is enough.
+    """
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -251,8 +224,16 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", module="torch")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
+        threads, threading.excepthook = threading.excepthook, _but_of_the_disk
         try:
             yield
         finally:
+            threading.excepthook = threads
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def _but_of_the_disk(failure: threading.ExceptHookArgs) -> None:
+    """What threads print when they fail, but for what the disk refused them."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)

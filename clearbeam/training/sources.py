@@ -14,11 +14,13 @@ from numpy.lib.format import open_memmap
 
 from clearbeam.console import progress
 from clearbeam.training.config import Simulated, TrainConfig, relative
+from clearbeam.training.packed import pack_clips
 from multichannel.augment import ON_SPECTRA, augment
 from multichannel.cache import CachedClips, FrontEnd, create_cache, is_cache, write_row
-from multichannel.data import Clip, PackedClips, Recorded, Source, levelled, pack, records_of
-from multichannel.enhance import LONGEST_MS, stft_of_latency
+from multichannel.data import Clip, PackedClips, Recorded, Source, levelled, records_of
+from multichannel.enhance import LONGEST_MS, SAMPLE_RATE, stft_of_latency
 from multichannel.weights import find_weights
+from simulate.disk import allocate, naming
 
 _MICS = 5  # first number of a generator's seed: what happens to a clip at its microphones
 
@@ -99,7 +101,7 @@ def open_source(
         return _ready_cache(config, where, which, front_end)
     if front_end:
         return CachedClips(_front_end_cache(config, where, which, cache_of(config, folder)))
-    packed = partial(pack, n_mics=n_mics)
+    packed = partial(pack_clips, n_mics=n_mics)
     return PackedClips(kept_clips(config, where, cache_of(config, folder), "clips", packed, n_mics))
 
 
@@ -164,7 +166,7 @@ def kept_clips(
     folder = cache / f"{kind}-{digest([identity(path), limit, *facts])}"
     if not folder.is_dir():
         part = _part_of(folder)
-        with progress() as bar:
+        with progress() as bar, naming(folder):
             bar.add_task(f"reading {path}", total=None)
             pack(records, part)
         part.rename(folder)
@@ -175,8 +177,7 @@ def _front_end_cache(config: TrainConfig, path: Path, which: str, cache: Path) -
     """Folder of what the front-end makes of a data set; a broken one is completed."""
     data = config.data
     check_records(records_of(path)[: data.limit], path)
-    nets = [find_weights(name).read_bytes() for name in (data.mono, *data.before)]
-    known = [hashlib.sha256(weights).hexdigest() for weights in nets]
+    known = [file_digest(find_weights(name)) for name in (data.mono, *data.before)]
     facts: list = [identity(path), data.limit, known, data.causal_every]
     changed = waveform_augmentations(config)
     if which == "train" and (changed or data.times > 1):
@@ -213,6 +214,8 @@ def completed(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         create(part)
+        for array in part.glob("*.npy"):
+            allocate(array)
         np.save(part / "done.npy", np.zeros(n_units, np.uint8))
     _fill(part, partial(work, part), config)
     (part / "done.npy").unlink()
@@ -257,8 +260,8 @@ def check_records(records: list[dict], path: Path) -> None:
     if not records:
         raise ValueError(f"expected mixtures in {path}, found none")
     rates = {record["fs"] for record in records}
-    if rates != {16_000}:
-        raise ValueError(f"expected mixtures at 16000 Hz in {path}, found {sorted(rates)}")
+    if rates != {SAMPLE_RATE}:
+        raise ValueError(f"expected mixtures at {SAMPLE_RATE} Hz in {path}, found {sorted(rates)}")
 
 
 def _part_of(folder: Path) -> Path:
@@ -273,7 +276,12 @@ def identity(path: Path) -> str:
     manifest = path / "manifest.jsonl"
     if not manifest.is_file():
         raise ValueError(f"expected a data set with a manifest.jsonl, found no file {manifest}")
-    return f"{path.resolve()}:{hashlib.sha256(manifest.read_bytes()).hexdigest()}"
+    return f"{path.resolve()}:{file_digest(manifest)}"
+
+
+def file_digest(path: Path) -> str:
+    """What a file is known by: its bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(facts: list) -> str:

@@ -16,6 +16,7 @@ from numpy.lib.format import open_memmap
 
 from multichannel.data import LEVEL, Clip, samples_of
 from separation.features import N_PAIRS, chosen_mics
+from simulate.disk import allocate
 from simulate.sound_files import read_sound
 
 _MIX = 9  # first number of a generator's seed: how a clip is mixed
@@ -91,6 +92,7 @@ def pack_talkers(records: Sequence[dict], folder: Path) -> None:
     sizes = np.prod(shapes, axis=1, dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     parts = open_memmap(folder / "parts.npy", "w+", np.int16, (int(starts[-1]),))
+    allocate(folder / "parts.npy")
     for row, record in enumerate(records):
         clip = _read(record, shapes[row])
         scale = _FULL_SCALE / max(float(np.abs(clip).max()), 1e-9)
