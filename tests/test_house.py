@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,15 @@ def test_imports_follow_the_arrows(path):
 )  # fmt: skip
 def test_a_broken_arrow_is_found(path, source, found):
     assert violations(path, source) == found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_page_on_where_to_change_what_names_every_module(room):
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Where to change")[2]
+    table = page.partition(f"\n`{room}/`\n")[2].partition("\n`")[0]
+    own = {path.relative_to(ROOT / room).as_posix() for path in (ROOT / room).rglob("[a-z]*.py")}
+    own = {name for name in own if not name.startswith(("commands/", "talkers/"))}
+    assert own - set(re.findall(r"`([\w/]+\.py)`", table)) == set()
 
 
 def test_every_room_that_exists_is_looked_at():
