@@ -45,6 +45,13 @@ def test_every_page_is_in_the_navigation():
     assert listed == {p.removeprefix("docs/") for p in pages() if p.startswith("docs/")}
 
 
+@pytest.mark.parametrize("kind", ["arrays", "scenes", "sweeps", "train"])
+def test_everything_shipped_by_name_is_on_a_page(kind):
+    guides = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages())
+    names = [path.stem for path in (ROOT / "configs" / kind).glob("*.yaml")]
+    assert names and [name for name in names if f"`{name}`" not in guides] == []
+
+
 def test_benchmarks_are_named_where_numbers_are():
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert [name for name in BENCHMARKS if f"benchmarks/{name}" not in page] == []
