@@ -160,6 +160,23 @@ def recording(n_mics: int, seconds: float, n_talkers: int = 1) -> Tensor:
     return torch.from_numpy(render(sample_scene(config, 0, 0)).mixture).float()
 
 
+def model_pairs(
+    task: str,
+    model: torch.nn.Module,
+    run: Callable[[Tensor], Tensor],
+    make: Callable[[str], Callable[[Tensor], Tensor]],
+    x: Tensor,
+    n_threads: int,
+) -> list[Pair]:
+    """A model, as ``run`` uses it, on another device, on several threads, in double precision."""
+    many = f"{n_threads} threads"
+    return [
+        Pair(task, "CPU", "CUDA", 1e-4, lambda: on_cuda(make, x)),
+        Pair(task, "one thread", many, 1e-4, lambda: on_threads(run, x, n_threads)),
+        Pair(task, "float64", "float32", 1e-3, lambda: in_double(model, run, x)),
+    ]
+
+
 def network_pairs(task: str, run: Callable[[Tensor], Tensor], x: Tensor) -> list[Pair]:
     """A network that is given a batch of two halves of a recording, and each half by itself."""
 
@@ -193,15 +210,12 @@ def enhance_pairs(x: Tensor, n_threads: int) -> list[Pair]:
             raise NotHereError(NO_COMPILER)
         return by_torch(x), enhancer(x, backend="native")
 
-    def cuda(device: str) -> Callable[[Tensor], Tensor]:
+    def on(device: str) -> Callable[[Tensor], Tensor]:
         return Enhancer.from_pretrained("default", device=device)
 
     task = "enhance"
-    many = f"{n_threads} threads"
     return [
-        Pair(task, "CPU", "CUDA", 1e-4, lambda: on_cuda(cuda, x)),
-        Pair(task, "one thread", many, 1e-4, lambda: on_threads(by_torch, x, n_threads)),
-        Pair(task, "float64", "float32", 1e-3, lambda: in_double(enhancer, by_torch, x)),
+        *model_pairs(task, enhancer, by_torch, on, x, n_threads),
         *network_pairs(task, lambda X: ready_net(mono, "torch")(X[:, :1])[0], x),
         Pair(task, "a whole clip", "pieces of 0.1 s", 1e-5, pieces),
         Pair(task, "a causal clip", "a stream, PyTorch", 1e-5, lambda: live("torch", 777)),
@@ -224,16 +238,13 @@ def separate_pairs(x: Tensor, n_threads: int) -> list[Pair]:
         whole, cut = causal.stream(len(x)), causal.stream(len(x))
         return streamed(whole, x, x.shape[-1]), streamed(cut, x, 777)
 
-    def cuda(device: str) -> Callable[[Tensor], Tensor]:
+    def on(device: str) -> Callable[[Tensor], Tensor]:
         other = Separator.from_pretrained("separate", device=device)
         return lambda x: other(x, 2)
 
     task = "separate"
-    many = f"{n_threads} threads"
     return [
-        Pair(task, "CPU", "CUDA", 1e-4, lambda: on_cuda(cuda, x)),
-        Pair(task, "one thread", many, 1e-4, lambda: on_threads(two, x, n_threads)),
-        Pair(task, "float64", "float32", 1e-3, lambda: in_double(separator, two, x)),
+        *model_pairs(task, separator, two, on, x, n_threads),
         *network_pairs(task, lambda X: net(X)[0].masks, x),
         Pair(task, "a whole stream", "pieces of 49 ms", 1e-4, pieces),
     ]

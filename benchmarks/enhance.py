@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearbeam.claims import Claim, Found, claims_table
+from clearbeam.claims import Claim, Found, claims_table, facts, write_claims
 from clearbeam.files import replacing
 
 if TYPE_CHECKING:  # workers that simulate import this file too, and need none of it
@@ -253,44 +253,20 @@ def main(
 def write(rows: list[Claim], reports: dict[str, Report], setting: Setting) -> None:
     """Print the claims, and leave them with every other table in the folder of the run."""
     from clearbeam.console import out as console
+    from clearbeam.systems import system_files
 
-    about, tables = facts(setting), []
+    asked = {"split": setting.split, "mixtures a condition": setting.count, "seed": SEED,
+             "model": setting.model}  # fmt: skip
+    about = facts(asked, system_files(setting.ours), ("torch", "pesq", "pystoi"))
+    tables = []
     for title, like, note in (("claims", "laptop_2mic", RIVAL), ("noise alone", "noise", "")):
         columns = reports[like].columns
         judged = [claim for claim in rows if columns[0].name in claim.found]
         tables.append(claims_table(title, judged, columns, note))
     for table in tables:
         console.print(table.to_rich())
-    parts = [
-        *(table.to_markdown() for table in tables),
-        *(r.to_markdown() for r in reports.values()),
-    ]
-    parts.insert(2, ", ".join(f"{name} {value}" for name, value in about.items()))
-    with replacing(setting.out / "claims.md") as file:
-        file.write_text("\n\n".join(part.rstrip() for part in parts) + "\n", encoding="utf-8")
-    numbers = [number for claim in rows for number in claim.to_json()]
-    with replacing(setting.out / "claims.json") as file:
-        file.write_text(json.dumps({"run": about, "claims": numbers}, indent=1), encoding="utf-8")
-    console.print(f"{setting.out / 'claims.md'} has the tables of every condition")
-
-
-def facts(setting: Setting) -> dict[str, str | int]:
-    """What the numbers depend on besides the code."""
-    import os
-    from importlib.metadata import version
-
-    from clearbeam.ledger import fingerprint
-    from clearbeam.systems import system_files
-
-    return {
-        "split": setting.split,
-        "mixtures a condition": setting.count,
-        "seed": SEED,
-        "model": setting.model,
-        "weights": fingerprint(*system_files(setting.ours))[:12],
-        "CPU cores": os.cpu_count() or 1,
-        **{package: version(package) for package in ("torch", "pesq", "pystoi")},
-    }
+    page = write_claims(setting.out, about, tables, rows, list(reports.values()))
+    console.print(f"{page} has the tables of every condition")
 
 
 if __name__ == "__main__":

@@ -17,15 +17,13 @@ from pathlib import Path
 # A file beside this one has the name of a package, and stands first where Python looks.
 sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).parent]
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearbeam.claims import Claim, Found, claims_table
-from clearbeam.files import replacing
+from clearbeam.claims import Claim, Found, claims_table, facts, write_claims
 from clearbeam.report import Column
 
 if TYPE_CHECKING:  # workers that simulate import this file too, and need none of it
@@ -247,42 +245,21 @@ def main(
 def write(rows: list[Claim], reports: dict[str, Report], setting: Setting) -> None:
     """Print the claims, and leave them with every other table in the folder of the run."""
     from clearbeam.console import out as console
+    from clearbeam.separators import system_files
 
-    about, tables = facts(setting), []
+    asked = {"split": setting.split, "mixtures a condition": setting.count, "seed": SEED,
+             "model": setting.model}  # fmt: skip
+    packages = ("torch", "pyroomacoustics", "pesq", "pystoi")
+    about, tables = facts(asked, system_files(setting.ours), packages), []
     for name, column in COLUMNS.items():
         judged = [claim for claim in rows if name in claim.found]
         middle = "median" if name == "si_sdri" else "mean"
         tables.append(claims_table(f"claims: {column.title}", judged, [column], middle=middle))
     for table in tables if rows else [t for r in reports.values() for t in r.tables()[:1]]:
         console.print(table.to_rich())
-    parts = [", ".join(f"{name} {value}" for name, value in about.items())]
-    parts += [table.to_markdown() for table in tables if rows]
-    parts += [report.to_markdown() for report in reports.values()]
-    with replacing(setting.out / "claims.md") as file:
-        file.write_text("\n\n".join(part.rstrip() for part in parts) + "\n", encoding="utf-8")
-    numbers = [number for claim in rows for number in claim.to_json()]
-    with replacing(setting.out / "claims.json") as file:
-        file.write_text(json.dumps({"run": about, "claims": numbers}, indent=1), encoding="utf-8")
-    console.print(f"{setting.out / 'claims.md'} has the tables of every condition")
-
-
-def facts(setting: Setting) -> dict[str, str | int]:
-    """What the numbers depend on besides the code."""
-    import os
-    from importlib.metadata import version
-
-    from clearbeam.ledger import fingerprint
-    from clearbeam.separators import system_files
-
-    return {
-        "split": setting.split,
-        "mixtures a condition": setting.count,
-        "seed": SEED,
-        "model": setting.model,
-        "weights": fingerprint(*system_files(setting.ours))[:12],
-        "CPU cores": os.cpu_count() or 1,
-        **{name: version(name) for name in ("torch", "pyroomacoustics", "pesq", "pystoi")},
-    }
+    shown = tables if rows else []
+    page = write_claims(setting.out, about, shown, rows, list(reports.values()))
+    console.print(f"{page} has the tables of every condition")
 
 
 if __name__ == "__main__":

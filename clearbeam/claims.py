@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from clearbeam.report import Column
+from clearbeam.files import replacing
+from clearbeam.ledger import fingerprint
+from clearbeam.report import Column, Report
 from clearbeam.scores import Score
 from clearbeam.tables import Table
 
@@ -93,3 +99,40 @@ def _met(claim: Claim, columns: Sequence[Column]) -> str:
         return ""
     titles = [column.title for column in columns if column.name in claim.missed]
     return f"no: {', '.join(titles)}" if titles else "yes"
+
+
+def facts(
+    asked: Mapping[str, str | int], weights: Sequence[Path], packages: Sequence[str]
+) -> dict[str, str | int]:
+    """What numbers depend on besides the code: what was asked for, weights, machine, packages."""
+    return {
+        **asked,
+        "weights": fingerprint(*weights)[:12],
+        "CPU cores": os.cpu_count() or 1,
+        **{package: version(package) for package in packages},
+    }
+
+
+def write_claims(
+    out: Path,
+    about: Mapping[str, str | int],
+    tables: Sequence[Table],
+    claims: Sequence[Claim],
+    reports: Sequence[Report],
+) -> Path:
+    """Write `out`/claims.md, with every table of the reports below, and `out`/claims.json.
+
+    Returns the former.
+    """
+    parts = [
+        ", ".join(f"{name} {value}" for name, value in about.items()),
+        *(table.to_markdown() for table in tables),
+        *(report.to_markdown() for report in reports),
+    ]
+    with replacing(out / "claims.md") as file:
+        file.write_text("\n\n".join(part.rstrip() for part in parts) + "\n", encoding="utf-8")
+    numbers = [number for claim in claims for number in claim.to_json()]
+    with replacing(out / "claims.json") as file:
+        text = json.dumps({"run": dict(about), "claims": numbers}, indent=1)
+        file.write_text(text, encoding="utf-8")
+    return out / "claims.md"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import typer
+from scripts import benchmark
 from typer.testing import CliRunner
 
 from multichannel import Enhancer
@@ -16,14 +13,7 @@ from multichannel import Enhancer
 
 @pytest.fixture(scope="module")
 def agreement():
-    path = Path(__file__).parents[1] / "benchmarks" / "agreement.py"
-    spec = importlib.util.spec_from_file_location("agreement_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    before = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = before
-    return module
+    return benchmark("agreement")
 
 
 def table_of(agreement, *args: str):

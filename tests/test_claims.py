@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import soundfile
 
-from clearbeam.claims import Claim, Found, claims_table
+from clearbeam.claims import Claim, Found, claims_table, facts, write_claims
 from clearbeam.ledger import Row
 from clearbeam.report import Column, Report
 from clearbeam.scores import Score, Speed
@@ -45,17 +43,27 @@ def test_the_table_shows_intervals_targets_and_what_is_missed():
     ]
 
 
+def test_claims_are_left_with_what_they_depend_on(tmp_path):
+    weights = tmp_path / "net.safetensors"
+    found = []
+    for content in (b"1", b"22"):
+        weights.write_bytes(content)
+        found.append(facts({"seed": 7}, [weights], ["numpy"]))
+    assert found[0]["weights"] != found[1]["weights"] and found[0]["numpy"] == np.__version__
+    claim = Claim("one", {"si_sdr": Found(2.0, 1.5, 2.5, 1.0)})
+    table = claims_table("all", [claim], COLUMNS[:1])
+    page = write_claims(tmp_path / "out", found[0], [table], [claim], [])
+    assert page.read_text().startswith("seed 7, weights ") and "| one | 2.00" in page.read_text()
+    saved = json.loads(page.with_suffix(".json").read_text())
+    assert saved["run"] == found[0] and saved["claims"] == claim.to_json()
+
+
 # --------------------------------------------------------------------------------- the benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = Path(__file__).parents[1] / "benchmarks" / "enhance.py"
-    spec = importlib.util.spec_from_file_location("enhance_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return scripts.benchmark("enhance")
 
 
 @pytest.fixture

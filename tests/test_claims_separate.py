@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import soundfile
 
 from clearbeam.ledger import Row
@@ -22,12 +20,7 @@ from simulate import sample_scene
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = Path(__file__).parents[1] / "benchmarks" / "separate.py"
-    spec = importlib.util.spec_from_file_location("separate_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return scripts.benchmark("separate")
 
 
 @pytest.fixture
