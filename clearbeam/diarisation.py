@@ -39,11 +39,6 @@ class DiarisationError:
         wrong = self.missed_s + self.false_s + self.confused_s
         return wrong / self.speech_s if self.speech_s else np.nan
 
-    @property
-    def confusion(self) -> float:
-        """Speech given to the wrong talker over the speech; NaN without any."""
-        return self.confused_s / self.speech_s if self.speech_s else np.nan
-
 
 def diarisation_error(found: Sequence[Said], truth: Sequence[Said]) -> DiarisationError:
     """Errors under the assignment of found to true talkers that makes them least.

@@ -7,11 +7,18 @@ of a whole set is the sum of the scores of its parts, however the parts were cut
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 RESAMPLES = 2000
+
+
+def mean_of(values: Iterable[float]) -> float:
+    """The mean of those that are defined, the same in any order; NaN where none is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,9 @@ class Score:
         return len(self.values) - self.count
 
     @property
-    def total(self) -> float:
-        """The sum of the defined values, the same in any order of the clips."""
-        return math.fsum(self.defined)
-
-    @property
     def mean(self) -> float:
-        """total / count, NaN when nothing is defined."""
-        return self.total / self.count if self.count else math.nan
+        """Of the defined values, the same in any order of the clips; NaN when nothing is."""
+        return mean_of(self.values)
 
     @property
     def median(self) -> float:

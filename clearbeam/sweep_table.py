@@ -13,7 +13,7 @@ from typing import Any
 
 from clearbeam.files import replacing
 from clearbeam.report import Column, Report
-from clearbeam.scores import Score
+from clearbeam.scores import Score, mean_of
 from clearbeam.tables import Table
 
 Value = float | int | str
@@ -61,7 +61,7 @@ class SweepTable:
         for values in self._at(at or {}):
             for clip, value in values[system, metric].items():
                 found.setdefault(clip, []).append(value)
-        return Score(tuple(found), tuple(_mean(v) for v in found.values()))
+        return Score(tuple(found), tuple(mean_of(v) for v in found.values()))
 
     def gain(self, system: str, metric: str, at: Mapping[str, Value] | None = None) -> Score:
         """The paired differences to the baseline, at the points with the values `at`."""
@@ -146,11 +146,6 @@ class SweepTable:
                     values.setdefault((row.system, metric), {})[row.clip] = value
             found.append(values)
         return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [v for v in values if not math.isnan(v)]
-    return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def _numbers(score: Score, prefix: str) -> dict[str, float]:

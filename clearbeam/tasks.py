@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from clearbeam.dnsmos import DNSMOS, RATINGS
 from clearbeam.matching import matched
 from clearbeam.metrics import METRICS, attenuation
 from clearbeam.report import Column
+from clearbeam.scores import mean_of
 
 Estimate = NDArray[np.float32]
 
@@ -176,15 +176,9 @@ class Separation(_Scored):
         noisy, references = clip.mixture[clip.reference_mic].numpy(), clip.references.numpy()
         pairs = zip(matched(estimate, references, noisy), references, strict=True)
         scores = [self._measured(stream, one, noisy, names) for stream, one in pairs]
-        values = {name: _mean([score[name] for score in scores]) for name in scores[0]}
+        values = {name: mean_of(score[name] for score in scores) for name in scores[0]}
         values["count"] = float(len(estimate) == len(references))
         return {name: values[name] for name in names}
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Of those that are defined; NaN where none is."""
-    defined = [value for value in values if not math.isnan(value)]
-    return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 TASKS: dict[str, Callable[[Path | None], Task]] = {"enhance": Enhancement, "separate": Separation}

@@ -31,7 +31,6 @@ def test_errors_are_what_they_are_by_hand(found, missed, false, confused):
         (23, missed, false, confused)
     )
     assert error.rate == pytest.approx((missed + false + confused) / 23)
-    assert error.confusion == pytest.approx(confused / 23)
 
 
 def drawn(seed: int, n_talkers: int) -> list[Said]:

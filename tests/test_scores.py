@@ -64,7 +64,7 @@ def test_the_interval_is_the_same_in_any_order_and_again():
     values = np.random.default_rng(3).standard_normal(20).tolist()
     forward, backward = score(values), score(values[::-1])
     assert forward.interval() == backward.interval() == forward.interval()
-    assert forward.total == backward.total
+    assert forward.mean == backward.mean
 
 
 def test_a_ratio_of_means_pairs_the_clips_and_covers_the_truth():
