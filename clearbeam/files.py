@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from simulate.disk import naming
+
 _HOST = platform.node()  # folders may be shared, numbers of processes are not
 
 
@@ -24,7 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove_abandoned(path)
     partial = path.with_name(f".{path.stem}.{_HOST}-{os.getpid()}.partial{path.suffix}")
     try:
-        yield partial
+        with naming(path):
+            yield partial
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clearbeam.scores import Speed
+from simulate.disk import naming
 
 _CODE_SUFFIXES = {".py", ".safetensors", ".json", ".so"}
 
@@ -80,7 +81,7 @@ class Ledger:
             return
         line = json.dumps({"key": key, **row.to_json()}) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(("\n" if self._torn else "") + line)
         self._torn = False
 

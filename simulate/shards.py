@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulate.corpus import is_manifest, load_corpus, write_corpus
+from simulate.disk import naming
 from simulate.parsing import from_json
 from simulate.scene_config import SceneConfig
 from simulate.workers import for_each
@@ -174,7 +175,8 @@ def tell_unreadable(manifest: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears complete under its name."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
+    with naming(path):
+        temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

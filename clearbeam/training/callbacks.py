@@ -6,6 +6,7 @@ import io
 import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,12 @@ class Keeper(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.journal:
             self.journal.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        with suppress(OSError):  # its reason is that of the exception, if it has one
+            self.on_train_end(trainer, module)
 
     def _log(self, module: Training) -> None:
         numbers = {name: value.item() for name, value in module.terms.items()}

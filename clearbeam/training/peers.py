@@ -1,0 +1,104 @@
+"""The processes of a run beside the first one: they end with it, and it says why they did not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
+
+from clearbeam.console import BAD_INPUT, err, say_error
+from simulate.workers import ONE_THREAD, environment
+
+_LOOK_EVERY_S = 5.0
+_GRACE_S = 30.0  # a step notices by itself that somebody has gone; waiting for him to come does not
+# What PyTorch says where a process that loads clips, or one that shares gradients, has gone.
+_GONE = re.compile(r"DataLoader worker \(pid|by peer|Broken pipe")
+_DIED = (
+    "a process of the training died, perhaps killed for memory; "
+    "the same command goes on from the last checkpoint"
+)
+
+Work = Callable[[int], object]
+
+
+@contextmanager
+def beside(n: int, work: Work) -> Iterator[None]:
+    """`work(rank)` for the ranks 1 to n - 1 in processes of their own; the block is rank 0.
+
+    Raises ChildProcessError where one of them died, or one that loads clips for the block.
+    """
+    processes: list[SpawnProcess] = []
+    with environment(_meeting_place() if n > 1 else {}):
+        try:
+            for rank in range(1, n):
+                context = multiprocessing.get_context("spawn")
+                processes.append(context.Process(target=_run, args=(work, rank)))
+                processes[-1].start()
+            with _watched(processes):
+                yield
+            for process in processes:
+                process.join(timeout=20)
+        except RuntimeError as error:
+            if _GONE.search(str(error)) or _died(processes):
+                raise ChildProcessError(_DIED) from None
+            raise
+        finally:
+            for process in processes:
+                process.kill()
+
+
+def _meeting_place() -> dict[str, str]:
+    """The environment by which the processes find each other, the first one's rank among it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0"}
+    # What the packages they import have to say, the first one has heard.
+    return dict.fromkeys(ONE_THREAD, "1") | where | {"PYTHONWARNINGS": "ignore"}
+
+
+def _run(work: Work, rank: int) -> None:
+    """One of the processes; what its user can put right it says in a line."""
+    try:
+        work(rank)
+    except (ValueError, OSError) as error:
+        say_error(error)
+        sys.exit(BAD_INPUT)
+    except RuntimeError as error:
+        if _GONE.search(str(error)):
+            sys.exit(BAD_INPUT)
+        raise
+
+
+def _died(processes: list[SpawnProcess]) -> bool:
+    """Whether one of them did; what it was wanted for may notice a moment before the system."""
+    for process in processes:
+        process.join(timeout=1)
+    return any(process.exitcode for process in processes)
+
+
+@contextmanager
+def _watched(processes: list[SpawnProcess]) -> Iterator[None]:
+    """End this process where it would wait, half an hour and more, for one that has died."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_EVERY_S):
+            if any(process.exitcode for process in processes) and not over.wait(_GRACE_S):
+                err.show_cursor()
+                say_error(ChildProcessError(_DIED))
+                os._exit(BAD_INPUT)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if processes:
+        watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
