@@ -53,10 +53,11 @@ class ChangeFinder:
         """
         changed, mics = torch.zeros(len(X), dtype=torch.bool), (~out.cpu()).nonzero().flatten()
         parts = _phases(X[:, self._lowest :: _EVERY], self._n_frames)
-        before, self._before = self._before, None if out.any() else parts[..., -_MOST:, :]
-        n_before = 0
-        if before is not None and not out.any():
-            parts, n_before = torch.cat([before, parts], -2), before.shape[-2]
+        before, self._before, n_before = self._before, None, 0
+        if not out.any():
+            if before is not None:
+                parts, n_before = torch.cat([before, parts], -2), before.shape[-2]
+            self._before = parts[..., -_MOST:, :]
         first = max(_LEAST, n_before + 1 - _LEAST)  # the block before has looked at those before it
         if len(mics) > 2 and parts.shape[-2] >= first + _LEAST:
             parts = parts[mics][:, mics]

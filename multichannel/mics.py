@@ -103,6 +103,12 @@ class MicGuard:
                 return hops, np.concatenate([out[:, : t + 1], rest_out], 1)
         return hops, out
 
+    def leave_out(self, mics: Tensor, seconds: float) -> None:
+        """Mics ``(mics,)`` that are not to be believed for so long from now on."""
+        n_hops = round(seconds * self.hold / HOLD_S)
+        self.wait = np.where(mics.cpu().numpy(), np.maximum(self.wait, n_hops), self.wait)
+        self.waiting = bool(self.wait.any())
+
     def state(self) -> dict[str, Tensor]:
         """All that is remembered, as copies; not who was reported."""
         return {name: torch.from_numpy(np.array(getattr(self, name))) for name in _STATE}

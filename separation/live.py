@@ -16,6 +16,7 @@ from torch import Tensor
 
 from multichannel.aim import forgetting
 from multichannel.cacgmm import spatial_posteriors
+from multichannel.changes import ChangeFinder
 from multichannel.mics import MicGuard
 from multichannel.spatial import CovarianceState, covariance_sums
 from multichannel.steady import SteadyLevel
@@ -28,6 +29,7 @@ from separation.running import BLOCK, LIVE_LONG, N_KNOWN, RunningClasses, heard_
 from separation.wiener import shares_of
 
 _N_EM = 2
+_LEFT_OUT_S = 4.0  # as the classes remember
 _FORGETTING = 0.997  # of what was heard a frame of this before: half of it in 15 s
 
 
@@ -84,6 +86,7 @@ class LiveSeparator:
         self._unclassed, self._unmasked = _Queue(silence), _Queue(silence)
         self._guard = MicGuard(self.n_mics, self.stft.config.hop)
         self._level = SteadyLevel(self.stft.config.hop)
+        self._changes = ChangeFinder(self.long.config)
         self._out: Tensor | None = None  # the mics that were silent in the last block
         self._known: tuple[Tensor, Tensor] | None = None  # the last spectra and masks
 
@@ -151,6 +154,7 @@ class LiveSeparator:
         """Of the classes ``(classes, freqs, frames)``, by all that was heard so far."""
         masks = self._posteriors(Z, masks)
         sums, out = covariance_sums(Z, masks), mics_out(Z)
+        self._watch(Z, out)
         back = self._out is not None and bool((self._out & ~out).any())
         before, self._out = forgetting(self.sums, out, back), out
         if before is not None:
@@ -158,6 +162,13 @@ class LiveSeparator:
             sums += CovarianceState(kept * before.total, kept * before.weight)
         self.sums = sums
         return self._beam(Z, masks, self.reference_mic, sums)
+
+    def _watch(self, Z: Tensor, out: Tensor) -> None:
+        """Leave out the mics that have changed until nothing that was known of them is used."""
+        changed = self._changes.step(Z, out)
+        changed[self.reference_mic] = False  # without which there is nothing to hear
+        if changed.any():
+            self._guard.leave_out(changed, _LEFT_OUT_S)
 
 
 class _Queue:
