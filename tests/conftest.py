@@ -7,6 +7,7 @@ import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def plain_layers_after() -> Iterator[None]:
+    """Layers that training compiles are those of one module of tests alone."""
+    yield
+    from multichannel import kernels
+
+    kernels._kernel = None

@@ -13,7 +13,6 @@ from training import SMALL, lines_of, train
 
 from clearbeam.metrics import si_sdr
 from clearbeam.training.post import clips_of
-from multichannel import kernels
 from multichannel.cache import CachedClips
 from multichannel.data import records_of
 from multichannel.stft import STFT
@@ -23,13 +22,8 @@ from separation.postfilter import POST_INPUTS
 from separation.weights import save_separation
 from simulate import SceneConfig, write_dataset
 
+pytestmark = pytest.mark.usefixtures("plain_layers_after")
 TINY = SeparationConfig(width=4, outer=4, intra=2, inter=2, blocks=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plain_layers():
-    yield
-    kernels._kernel = None
 
 
 @pytest.fixture(scope="module")

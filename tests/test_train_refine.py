@@ -12,17 +12,13 @@ from cli import refused
 from training import SMALL, lines_of, train, write_small
 
 from clearbeam.training.enhancement import warm_start
-from multichannel import Enhancer, kernels
+from multichannel import Enhancer
 from multichannel.data import levelled
 from multichannel.frontend import BEAM_INPUTS, REFINE_INPUTS
 from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.weights import load_gtcrn
 
-
-@pytest.fixture(scope="module", autouse=True)
-def plain_layers():
-    yield
-    kernels._kernel = None
+pytestmark = pytest.mark.usefixtures("plain_layers_after")
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,13 @@ pytest.importorskip("lightning")
 
 from training import SMALL, lines_of, train, write_small
 
-from multichannel import Enhancer, STFTConfig, kernels
+from multichannel import Enhancer, STFTConfig
 from multichannel.cache import FrontEnd
 from multichannel.data import Recorded
 from multichannel.weights import load_gtcrn
 from simulate import SceneConfig
 
-
-@pytest.fixture(scope="module", autouse=True)
-def plain_layers():
-    """Compiled layers are for this process alone while these tests run."""
-    yield
-    kernels._kernel = None
+pytestmark = pytest.mark.usefixtures("plain_layers_after")
 
 
 @pytest.fixture(scope="module")
