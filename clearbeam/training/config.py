@@ -75,6 +75,8 @@ class DataConfig(Strict):
     @classmethod
     def _same_corpora(cls, data: Any) -> Any:
         """What is simulated for `valid` has the corpora of `train`, unless it names its own."""
+        if not isinstance(data, dict):
+            return data
         train, valid = (data.get(which) for which in ("train", "valid"))
         if not (isinstance(train, dict) and isinstance(valid, dict)):
             return data
