@@ -10,7 +10,6 @@ All rates are shares of the true speech, without a collar, where two at once cou
 
 from __future__ import annotations
 
-import difflib
 import json
 import tempfile
 import time
@@ -29,6 +28,7 @@ from clearbeam.ledger import Row, fingerprint
 from clearbeam.report import Column, Report
 from clearbeam.scores import Speed
 from clearbeam.separate import SHIPPED, SPATIAL, Job, Settings, load_separator
+from clearbeam.systems import no_such_system
 from clearbeam.talkers import Talkers, write_talkers
 from clearbeam.transcribe import EMBEDDED, Recogniser, load_recogniser
 from separation.separate import model_files
@@ -114,9 +114,7 @@ def system_files(name: str) -> list[Path]:
     front, _, model = name.partition(":")
     if front in OURS:
         return model_files(model or SHIPPED)
-    known = (*SYSTEMS, *OURS)
-    close = difflib.get_close_matches(name, known, n=1) or [", ".join(known)]
-    raise ValueError(f"expected a system's name, found {name}: did you mean {close[0]}?")
+    raise no_such_system(name, (*SYSTEMS, *OURS))
 
 
 def segments_of(path: Path) -> list[Said]:

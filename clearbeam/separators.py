@@ -19,7 +19,6 @@ name, and the beams towards known places, ask for more.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ from torch import Tensor
 from clearbeam import blind
 from clearbeam.beams import BEAMS, System
 from clearbeam.clips import Clip
-from clearbeam.systems import chosen_mics, heard_by
+from clearbeam.systems import chosen_mics, heard_by, no_such_system
 from multichannel.stft import STFT
 from multichannel.weights import find_weights
 from separation.wiener import LONG, shares_of, wiener_images
@@ -73,14 +72,7 @@ def _parse(name: str) -> tuple[str, str]:
         return front, model or ("separate-causal" if front == LIVE else "separate")
     if name in SEPARATORS:
         return name, ""
-    raise ValueError(f"expected a system's name, found {name}: {_nearest(name)}")
-
-
-def _nearest(name: str) -> str:
-    known = [*OURS, *SEPARATORS]
-    longer = [other for other in known if other.startswith(name)]
-    close = longer or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    raise no_such_system(name, [*OURS, *SEPARATORS])
 
 
 # --------------------------------------------------------------------------------- the separators

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,15 +145,16 @@ def _parse_core(name: str) -> _Name:
         return _Name(front, model=model or ("mono" if front == "mono" else "default"))
     if name in BEAMS:
         return _Name(name)
-    raise ValueError(f"expected a system's name, found {name}: {_nearest(name)}")
-
-
-def _nearest(name: str) -> str:
     networks = ["gtcrn:PATH", *(f"{beam}+gtcrn:PATH" for beam in BLIND_BEAMS)]
-    known = [*BEAMS, *OURS, *networks, "wpe", "files:FOLDER"]
+    raise no_such_system(name, [*BEAMS, *OURS, *networks, "wpe", "files:FOLDER"])
+
+
+def no_such_system(name: str, known: Sequence[str]) -> ValueError:
+    """The error of a name that none of those known is; it says which is nearest."""
     longer = [other for other in known if other.startswith(name)]
     close = longer or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return ValueError(f"expected a system's name, found {name}: {hint}")
 
 
 # ------------------------------------------------------------------------------------ the systems

@@ -25,7 +25,7 @@ from multichannel.stream import MAX_MICS
 FORMATS = ("onnx", "torchscript", "int8", "int8-weights")
 INT8 = FORMATS[2:]
 PARTS = ("pipeline", "mono", "multi", "refine")
-# Far below the noise that is left; what it costs in scores is in docs/deploy.md.
+# Far below the noise that is left; what it costs in scores is in docs/benchmarks.md.
 INT8_SNR_DB = 10.0
 
 
