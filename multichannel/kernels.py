@@ -37,21 +37,25 @@ def compile_training_kernels() -> None:
     global _kernel
     # ninja stands beside this Python, which need not be the one on the path
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    sources = [Path(__file__).parent / "native" / name for name in ("gru.cpp", "layers.cpp")]
-    # named by its content: another version of these files is another library, not a rebuilt one
-    content = b"".join(
-        source.read_bytes() for source in (*sources, sources[0].with_name("layers.h"))
-    )
-    name = f"clearbeam_kernels_{hashlib.sha256(content).hexdigest()[:12]}"
+    native = Path(__file__).parent / "native"
+    files = {name: (native / name).read_bytes() for name in ("gru.cpp", "layers.cpp", "layers.h")}
+    # named by its content: another version of these files, or another PyTorch, is another library,
+    # not a rebuilt one
+    torch_here = f"{torch.__version__} {torch.__file__}".encode()
+    content = hashlib.sha256(torch_here + b"".join(files.values()))
+    name = f"clearbeam_kernels_{content.hexdigest()[:12]}"
     folder = cache_folder() / name
     folder.mkdir(exist_ok=True)
     with (folder / "building").open("w") as building:
         fcntl.flock(building, fcntl.LOCK_EX)  # ends with the process, whatever ends it
         # a build that was killed leaves PyTorch's own lock, for which every later one would wait
         (folder / "lock").unlink(missing_ok=True)
+        for file, text in files.items():  # here, as another place would make it another build
+            if not (folder / file).is_file() or (folder / file).read_bytes() != text:
+                (folder / file).write_bytes(text)
         _kernel = load(
             name,
-            [str(source) for source in sources],
+            [str(folder / file) for file in files if file.endswith(".cpp")],
             extra_cflags=_FLAGS,
             build_directory=str(folder),
         )

@@ -131,3 +131,25 @@ def test_a_build_that_was_killed_does_not_make_others_wait(tmp_path, monkeypatch
     kernels.compile_training_kernels()
     kernels.compile_training_kernels()
     assert len(built) == 2 and list(tmp_path.iterdir()) == [tmp_path / built[0]]
+
+
+def test_another_copy_of_the_package_does_not_build_them_again(tmp_path, monkeypatch):
+    """Two checkouts of one version, in turns: what is built is named by what it is built from."""
+    from torch.utils import cpp_extension
+
+    asked = []
+    monkeypatch.setenv("CLEARBEAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kernels, "_kernel", None)
+    monkeypatch.setattr(
+        cpp_extension,
+        "load",
+        lambda name, sources, extra_cflags, build_directory: asked.append((name, sources)),
+    )
+    kernels.compile_training_kernels()
+    times = [Path(source).stat().st_mtime_ns for source in asked[0][1]]
+    copy = tmp_path / "multichannel"
+    shutil.copytree(Path(kernels.__file__).parent / "native", copy / "native")
+    monkeypatch.setattr(kernels, "__file__", str(copy / "kernels.py"))
+    kernels.compile_training_kernels()
+    assert asked[0] == asked[1]
+    assert [Path(source).stat().st_mtime_ns for source in asked[0][1]] == times
