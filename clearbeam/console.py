@@ -128,3 +128,17 @@ def progress(*columns: str) -> Progress:
         console=err,
         disable=not err.is_terminal,
     )
+
+
+@contextmanager
+def scoring(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows (done, total) under a progress bar, while systems are scored.
+
+    A system that fails names itself and the clip in a RuntimeError: here it is bad input.
+    """
+    with progress() as bar:
+        task = bar.add_task(title, total=None)
+        try:
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error

@@ -85,6 +85,8 @@ def test_what_another_program_made_is_scored_and_scored_anew_when_it_changes(dat
         RuntimeError, match=r"expected 5-0000002\.flac or \.wav in .*, found neither"
     ):
         evaluate_dataset(dataset, [name], metrics=FAST)
+    command = ["evaluate", dataset, "--system", name, "--metrics", "si_sdr"]
+    refused("failed on clip 5-0000002: .* found neither", *command)
 
 
 def test_the_command_takes_metrics_a_model_a_network_and_another_baseline(dataset, tmp_path):

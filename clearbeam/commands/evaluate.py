@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from clearbeam.commands.options import Jobs
-from clearbeam.console import out, progress
+from clearbeam.console import out, scoring
 
 NAME = "evaluate"
 TASKS = ("enhance", "separate", "meeting")
@@ -97,20 +97,16 @@ def run(
 
         names = chosen(task, system, model or [], gtcrn)
         score = partial(evaluate_dataset, dataset, names, task=task, dnsmos=dnsmos)
-    with progress() as bar:
-        work = bar.add_task("clips x systems", total=None)
-        try:
-            report = score(
-                jobs=jobs,
-                limit=limit,
-                metrics=metrics.split(",") if metrics is not None else None,
-                baseline=against,
-                json_path=json,
-                markdown_path=markdown,
-                progress=lambda done, total: bar.update(work, completed=done, total=total),
-            )
-        except RuntimeError as error:  # a system that fails names itself and the clip
-            raise ValueError(str(error)) from error
+    with scoring("clips x systems") as show:
+        report = score(
+            jobs=jobs,
+            limit=limit,
+            metrics=metrics.split(",") if metrics is not None else None,
+            baseline=against,
+            json_path=json,
+            markdown_path=markdown,
+            progress=show,
+        )
     for table in report.tables():
         out.print(table.to_rich())
 

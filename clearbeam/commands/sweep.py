@@ -9,7 +9,7 @@ import typer
 
 from clearbeam.commands.options import Cluster, Jobs, Noise, Speech, Split, scene_keys
 from clearbeam.console import out as console
-from clearbeam.console import progress
+from clearbeam.console import scoring
 
 NAME = "sweep"
 
@@ -45,18 +45,8 @@ def run(
     from clearbeam.sweep_config import SweepConfig
 
     config = SweepConfig.load(sweep).with_keys(scene_keys(speech, noise, split))
-    with progress() as bar:
-        task = bar.add_task("points", total=None)
-        try:
-            table = run_sweep(
-                config,
-                out,
-                jobs=jobs,
-                cluster=cluster,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        except RuntimeError as error:  # a system that fails names itself and the clip
-            raise ValueError(str(error)) from error
+    with scoring("points") as show:
+        table = run_sweep(config, out, jobs=jobs, cluster=cluster, progress=show)
     for found in table.tables():
         console.print(found.to_rich())
     typer.echo(out / "results.parquet")
