@@ -113,7 +113,8 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files(folder):
     )
     while process.poll() is None and len(list(folder.glob("clean/[!.]*"))) < 2:
         time.sleep(0.01)
-    assert process.poll() is None, process.communicate()
+    if process.poll() == 0:  # as on a machine that left this process no time
+        pytest.skip("it was done before it could be stopped")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the workers too
     printed, words = process.communicate(timeout=300)
     assert process.returncode == 130, words

@@ -1,7 +1,7 @@
 """Killed without warning, or worked for by workers who are: the same command goes on.
 
 `kill -9` of simulate, sweep, train and evaluate: test_cli_simulate_faults, test_sweep,
-test_train_resume and test_evaluate.
+test_train_resume and test_evaluate. Workers of one machine: test_faults_workers.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from cli import RATE, refused, succeeded, voice, write
+from cli import RATE, refused, succeeded, tree, voice, write
+from faults import SCENE, killed_when, skip_where_done, started, wait_until
 
 from simulate import SceneConfig, write_dataset
 from simulate.dataset import _make
@@ -25,28 +24,6 @@ from simulate.shards import complete
 from simulate.workers import for_each
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes")
-SCENE = {"method": "fast", "duration_s": 0.5, "room": {"rt60_s": 0.2}, "references": ["early"]}
-
-
-def kill_when(there: Path, pattern: str, enough: int, *args: object) -> None:
-    """Run the command and, as soon as so many files are there, kill it and all its workers.
-
-    Skips the test where the command was done by then, as on a machine that left this process no
-    time.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "clearbeam", *map(str, args)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while process.poll() is None and len(list(there.glob(pattern))) < enough:
-        time.sleep(0.01)
-    alive = process.poll() is None
-    if alive:
-        os.killpg(process.pid, signal.SIGKILL)
-    if process.wait() != -signal.SIGKILL:
-        pytest.skip("it was done before it could be killed")
 
 
 def frames(folder: Path) -> dict[str, int]:
@@ -62,7 +39,7 @@ def test_a_killed_batch_has_whole_files_and_goes_on(tmp_path):
         file.symlink_to(long)
     out = tmp_path / "out"
     words = ["enhance", *files, "--model", "mono", "--out", f"{out}/", "--jobs", 2]
-    kill_when(out, "[!.]*.wav", 2, *words)
+    killed_when(lambda: len(list(out.glob("[!.]*.wav"))) >= 2, *words)
     there = frames(out)
     assert 2 <= len(there) and set(there.values()) == {6 * RATE}
     kept = {name: (out / name).stat().st_mtime_ns for name in there}
@@ -76,16 +53,36 @@ def test_a_killed_meeting_goes_on_from_its_windows(tmp_path):
     out = tmp_path / "out"
     words = ["separate", meeting, "--model", "spatial", "--talkers", 1, "--out", out,
              "--window", 4, "--hop", 3]  # fmt: skip
-    kill_when(out, ".partial/0*.npz", 2, *words)
+    done = lambda: len(list(out.glob(".partial/0*.npz")))  # noqa: E731
+    killed_when(lambda: done() >= 2, *words, result=out / "segments.json")
     windows = {path: path.stat().st_mtime_ns for path in out.glob(".partial/0*.npz")}
     assert windows and [path.name for path in out.iterdir()] == [".partial"]
-    kill_when(out, ".partial/0*.npz", len(windows) + 1, *words)
+    killed_when(lambda: done() > len(windows), *words, result=out / "segments.json")
     assert windows == {path: path.stat().st_mtime_ns for path in windows}
     succeeded(*words)
     assert frames(out) == {"talker1.flac": 21 * RATE}
     assert {path.name for path in out.iterdir()} == {
         "talker1.flac", "segments.json", "segments.rttm",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_killed_stream_leaves_no_file_and_the_next_one_nothing_else(tmp_path, suffix):
+    out, pcm = tmp_path / f"live{suffix}", bytes(2 * 2 * 4 * RATE)  # more than a pipe holds
+    words = ["stream", "--mics", 2, "--model", "mono", "--backend", "torch", "--out", out]
+    nowhere = subprocess.DEVNULL
+    process = started(*words, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, bufsize=0)
+    wait_until(lambda: tree(tmp_path), process)
+    assert process.stdin is not None
+    process.stdin.write(pcm)  # comes back when most of it has been heard
+    process.kill()
+    skip_where_done(process)
+    process.stdin.close()
+    (left,) = tree(tmp_path)
+    assert left.startswith(".live.") and ".partial" in left
+    write(tmp_path / "in.wav", voice(2, seconds=0.1))
+    succeeded("stream", "--in", tmp_path / "in.wav", *words[3:])
+    assert tree(tmp_path) == {"in.wav", out.name}
 
 
 def test_results_are_announced_when_all_of_them_are_there(tmp_path):

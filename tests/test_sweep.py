@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from cli import refused, run
+from faults import killed_when
 
 from clearbeam import evaluate, systems
 from clearbeam.commands.options import scene_keys
@@ -174,12 +171,8 @@ def test_killed_while_at_work_and_then_completed_it_has_the_same_tables(swept, t
     file, broken = tmp_path / "mine.yaml", tmp_path / "broken"
     file.write_text(json.dumps(SMALL))
     args = [str(arg) for arg in ("sweep", file, "--out", broken)]
-    process = subprocess.Popen([sys.executable, "-m", "clearbeam", *args])
-    while not list(broken.glob("points/*/scores.clips.jsonl")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (broken / "results.csv").exists()
+    scored = lambda: list(broken.glob("points/*/scores.clips.jsonl"))  # noqa: E731
+    killed_when(scored, *args, result=broken / "results.csv")
     ledger = next(broken.glob("points/*/scores.clips.jsonl"))
     with ledger.open("a") as torn:
         torn.write('{"key": "torn')

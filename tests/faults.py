@@ -1,0 +1,79 @@
+"""Faults at the right moment: real commands, killed as soon as something is there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+SCENE = {"method": "fast", "duration_s": 0.5, "room": {"rt60_s": 0.2}, "references": ["early"]}
+
+
+def started(*args: object, **options: object) -> subprocess.Popen:
+    """The command, at work in a session of its own."""
+    words = [sys.executable, "-m", "clearbeam", *map(str, args)]
+    return subprocess.Popen(words, start_new_session=True, **options)  # type: ignore[call-overload]
+
+
+def wait_until(there: Callable[[], object], process: subprocess.Popen) -> None:
+    """Return as soon as something is there, or the process has ended."""
+    while process.poll() is None and not there():
+        time.sleep(0.01)
+
+
+def killed_when(there: Callable[[], object], *args: object, result: Path | None = None) -> None:
+    """Run the command and kill it, and all its workers, when something is there.
+
+    Skips the test where the command was done by then, or its result there, as on a machine that
+    left this process no time.
+    """
+    nowhere = subprocess.DEVNULL
+    process = started(*args, stdout=nowhere, stderr=nowhere)
+    wait_until(there, process)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    skip_where_done(process, result)
+
+
+def skip_where_done(process: subprocess.Popen, result: Path | None = None) -> None:
+    """Skip the test where a process that was killed had ended by then, or had its result."""
+    if process.wait() == 0 or (result is not None and result.exists()):
+        pytest.skip("it was done before it could be killed")
+    assert process.returncode == -signal.SIGKILL
+
+
+def said_when_a_worker_is_killed(there: Callable[[], object], *args: object) -> list[str]:
+    """Run the command, kill one of its workers when something is there: its lines on stderr.
+
+    Skips where there are no workers any more, and where the system does not tell who they are.
+    """
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("needs to know whose child a process is")
+    process = started(*args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: there() and workers_of(process.pid), process)
+    for worker in workers_of(process.pid)[:1]:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    _, words = process.communicate()
+    if process.returncode == 0:
+        pytest.skip("it was done before a worker could be killed")
+    assert process.returncode == 2, words
+    return words.splitlines()
+
+
+def workers_of(pid: int) -> list[int]:
+    """The children of a process, but for the one that tidies up after them."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(n) for task in tasks for n in (task / "children").read_text().split()]
+        told = {n: Path(f"/proc/{n}/cmdline").read_bytes() for n in children}
+    except OSError:  # one ended meanwhile
+        return []
+    return [n for n, words in told.items() if b"clearbeam" in words or b"spawn_main" in words]

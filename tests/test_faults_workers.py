@@ -1,0 +1,113 @@
+"""A worker is killed, as for memory: the command ends with one line, and the next one goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from cli import succeeded, voice, write
+from faults import SCENE, said_when_a_worker_is_killed
+
+from simulate import SceneConfig, write_dataset
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes")
+TRAIN = ("batch=2", "steps=60", "valid_every=1000", "save_every=1", "log_every=1", "clips=1",
+         "data.seconds=0.5", "compiled_layers=false")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    config = SceneConfig.model_validate(SCENE | {"array": {"names": ["laptop_2mic"]}})
+    return write_dataset(config, tmp_path_factory.mktemp("mixtures"), count=12).parent
+
+
+def some(folder: Path, pattern: str) -> Callable[[], object]:
+    """Whether there are files of that name."""
+    return lambda: any(folder.glob(pattern))
+
+
+def finished(folder: Path, pattern: str) -> dict[Path, int]:
+    """When files of that name were written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob(pattern)}
+
+
+def test_of_simulate_and_whole_mixtures_stay(tmp_path):
+    (tmp_path / "scene.yaml").write_text(yaml.safe_dump(SCENE))
+    words = ["simulate", tmp_path / "scene.yaml", "--count", 40, "--out", tmp_path / "out"]
+    records = "0*/0*/record.json"
+    said = said_when_a_worker_is_killed(some(tmp_path / "out", records), *words, "--jobs", 2)
+    assert len(said) == 1 and "the same command goes on from here" in said[0]
+    kept = finished(tmp_path / "out", records)
+    assert kept and not (tmp_path / "out" / "manifest.jsonl").exists()
+    succeeded(*words)
+    assert kept.items() <= finished(tmp_path / "out", records).items()
+    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 40
+
+
+def test_of_sweep_and_points_that_are_done_stay(tmp_path):
+    pytest.importorskip("pyarrow")
+    scene = SCENE | {"array": {"names": ["laptop_2mic"]}}
+    (tmp_path / "scene.yaml").write_text(yaml.safe_dump(scene))
+    sweep = {"scene": "scene.yaml", "grid": {"snr_db": [0, 5, 10, 15]}, "systems": ["noisy"],
+             "metrics": ["si_sdr"], "count": 2}  # fmt: skip
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    words = ["sweep", tmp_path / "sweep.yaml", "--out", tmp_path / "out"]
+    records = "points/*/0000/*/record.json"
+    said = said_when_a_worker_is_killed(some(tmp_path / "out", records), *words, "--jobs", 2)
+    assert len(said) == 1 and "the same command goes on from here" in said[0]
+    kept = finished(tmp_path / "out", records)
+    assert kept and not (tmp_path / "out" / "results.csv").exists()
+    succeeded(*words)
+    assert kept.items() <= finished(tmp_path / "out", records).items()
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 4 * 2
+
+
+def test_of_evaluate_and_scored_clips_stay(data, tmp_path):
+    out, ledger = tmp_path / "scores.json", tmp_path / "scores.clips.jsonl"
+    words = ["evaluate", data, "--system", "noisy", "--system", "oracle-mvdr", "--metrics",
+             "si_sdr,stoi", "--json", out]  # fmt: skip
+    said = said_when_a_worker_is_killed(ledger.exists, *words, "--jobs", 2)
+    assert len(said) == 1 and "the same command goes on from here" in said[0]
+    kept = ledger.read_text()
+    assert kept and not out.exists()
+    succeeded(*words)
+    assert ledger.read_text().startswith(kept) and out.is_file()
+    assert len(ledger.read_text().splitlines()) == 12 * 2
+
+
+def test_of_enhance_and_it_is_told_to_resume(tmp_path):
+    x = np.tile(voice(1), (4, 1))
+    files = [write(tmp_path / f"{k}.wav", x) for k in range(12)]
+    out = tmp_path / "out"
+    words = ["enhance", *files, "--model", "mono", "--out", f"{out}/"]
+    said = said_when_a_worker_is_killed(some(out, "[!.]*.wav"), *words, "--jobs", 2)
+    assert len(said) == 1 and "the same command with --resume goes on" in said[0]
+    kept = finished(out, "[!.]*.wav")
+    assert kept
+    succeeded(*words, "--resume")
+    assert kept.items() <= finished(out, "*.wav").items()
+    assert {len(soundfile.read(path)[0]) for path in out.iterdir()} == {len(x)}
+    assert len(list(out.iterdir())) == len(files), "what the killed one left is gone"
+
+
+@pytest.mark.parametrize("of", ["data.workers=1", "processes=2"])
+def test_of_train_and_the_checkpoint_stays(data, tmp_path, of):
+    pytest.importorskip("lightning")
+    import torch
+
+    out = tmp_path / "run"
+    words = ["train", "mask", *TRAIN, of, f"data.train={data}", f"data.valid={data}",
+             f"data.cache={tmp_path / 'cache'}", "--out", out]  # fmt: skip
+    log = out / "log.jsonl"
+    said = said_when_a_worker_is_killed(lambda: log.is_file() and '"step": 3,' in log.read_text(),
+                                        *words)  # fmt: skip
+    # The signal may meet Python where it can only tell of an error, so there may be more lines.
+    assert said[-1].startswith("error: ")
+    assert "the same command goes on from the last checkpoint" in said[-1]
+    assert torch.load(out / "last.ckpt", weights_only=True)["step"] >= 2
+    assert not list(out.glob(".*.partial*"))
