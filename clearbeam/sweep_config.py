@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from simulate.arrays import MOST_M, MOST_MICS, ArrayGeometry
-from simulate.config import find_config, nearest, read_yaml, validate
+from simulate.config import Frozen, find_config, nearest, read_yaml, validate
 from simulate.scene_config import SceneConfig, find_scene
 
 _MOST_POINTS = 10_000
@@ -24,7 +24,7 @@ _CIRCLE = ("circle.mics", "circle.diameter_m")
 Values = Annotated[list[Any], Field(min_length=1)]
 
 
-class SweepConfig(BaseModel):
+class SweepConfig(Frozen):
     """An experiment: every system on `count` mixtures at every point of a grid.
 
     scene: name or path of a scene. set: values for its keys, dotted (`room.rt60_s`). grid: for each
@@ -32,8 +32,6 @@ class SweepConfig(BaseModel):
     microphones evenly on a circle. systems, metrics: as in `clearbeam evaluate`; by default all
     metrics. count, seed: mixtures of each point; points share the seed, so that all else is equal.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scene: str
     set: dict[str, Any] = Field(default_factory=dict)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from simulate.config import config_dir, nearest, read_yaml
+from simulate.config import Frozen, config_dir, nearest, read_yaml
 
 Kind = Literal["linear", "circular", "planar", "irregular"]
 Position = tuple[float, float, float]
@@ -18,14 +18,12 @@ MOST_MICS = 1024  # of an array, as many as a file can have channels
 MOST_M = 1000.0  # from an array's origin
 
 
-class ArrayGeometry(BaseModel):
+class ArrayGeometry(Frozen):
     """Positions of an array's microphones in metres, about the array's own origin.
 
     x points to azimuth 0, y to azimuth 90 degrees, z up. `source` says where the dimensions come
     from, or "generic".
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str = ""

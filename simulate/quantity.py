@@ -8,23 +8,18 @@ import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
     model_validator,
 )
 
-from simulate.config import nearest
+from simulate.config import Frozen, nearest
 
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond that nothing here is meant
 
 
-class _Distribution(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Uniform(_Distribution):
+class Uniform(Frozen):
     """`{uniform: [low, high]}`: every number between the two is equally likely."""
 
     uniform: tuple[Number, Number]
@@ -36,13 +31,13 @@ class Uniform(_Distribution):
         return self
 
 
-class Normal(_Distribution):
+class Normal(Frozen):
     """`{normal: [mean, standard deviation]}`, cut at three deviations."""
 
     normal: tuple[Number, Annotated[Number, Field(ge=0)]]
 
 
-class Choice(_Distribution):
+class Choice(Frozen):
     """`{choice: [a, b, ...]}`: one of the listed numbers, each equally likely."""
 
     choice: Annotated[list[Number], Field(min_length=1)]

@@ -11,19 +11,12 @@ import numpy as np
 from scipy import signal
 
 from simulate.bands import centres_hz
-from simulate.decay import SPEED_OF_SOUND, decay_time, measure_rt60
+from simulate.decay import SPEED_OF_SOUND, decay_time
 from simulate.directivity import FirstOrder
 from simulate.images import HALF_FILTER, add_delays
 from simulate.shoebox import Shoebox
 from simulate.statistical import fast_responses, traced_responses
 from simulate.walls import WALLS, Walls, walls_for_rt60
-
-__all__ = [
-    "METHODS",
-    "direct_responses",
-    "measure_rt60",
-    "room_impulse_responses",
-]
 
 METHODS = ("exact", "fast", "hybrid", "ray")
 _IMAGE_ORDER = {"hybrid": 3, "ray": 0}  # reflections that are exact images; rays do the rest

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from simulate.config import Frozen
 from simulate.corpus import Corpus, Utterance, read_audio
 from simulate.quantity import draw
 
 _SHORTEST_S = 0.3
 
 
-class Segment(BaseModel):
+class Segment(Frozen):
     """`seconds` of the recording `path` from `start_s` on, heard from `at_s` in the clip on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     start_s: float

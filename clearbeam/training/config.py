@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from simulate.config import find_config, nearest, validate
+from simulate.config import Frozen, find_config, nearest, validate
 from simulate.parsing import from_yaml, from_yaml_file
 
 Built = TypeVar("Built")
 
 
-class Strict(BaseModel):
-    """Frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Simulated(Strict):
+class Simulated(Frozen):
     """A data set to be made before training, or drawn from while it runs.
 
     scene: name or path of a scene. count: how many mixtures are made, once; without it every step
@@ -47,7 +41,7 @@ class Simulated(Strict):
         return self
 
 
-class DataConfig(Strict):
+class DataConfig(Frozen):
     """Where clips come from.
 
     train, valid: a folder of `clearbeam simulate`, a front-end cache, or a scene to simulate.
@@ -93,7 +87,7 @@ class DataConfig(Strict):
         return self
 
 
-class OptimiserConfig(Strict):
+class OptimiserConfig(Frozen):
     """Adam. lr: peak learning rate, reached after `warmup` steps, then half a cosine down to
     `final` times it. clip: norm that gradients are clipped at. ema: how much of the averaged
     weights is kept a step; 0 does not average."""
@@ -106,7 +100,7 @@ class OptimiserConfig(Strict):
     ema: float = Field(0.998, ge=0, lt=1)
 
 
-class PruneConfig(Strict):
+class PruneConfig(Frozen):
     """What is taken out of the network that `init` names, before it is trained on.
 
     kind: `structured` leaves the best `inner` feats inside every temporal convolution, a smaller
@@ -119,7 +113,7 @@ class PruneConfig(Strict):
     ramp: int = Field(0, ge=0)
 
 
-class TrainConfig(Strict):
+class TrainConfig(Frozen):
     """A training run.
 
     task: what is learned, a key of `tasks.TASKS`. network: what its network may say. init: weights
