@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from simulate.arrays import MOST_M, MOST_MICS, ArrayGeometry
-from simulate.config import Frozen, find_config, nearest, read_yaml, validate
+from simulate.config import Frozen, find_config, nearest, owner_of, read_yaml, validate
 from simulate.scene_config import SceneConfig, find_scene
 
 _MOST_POINTS = 10_000
@@ -103,14 +103,10 @@ class SweepConfig(Frozen):
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key; what is on the way but not there is made, and judged with the scene."""
-    *path, last = key.split(".")
-    for name in path:
-        inner = data.get(name)
-        data[name] = dict(inner) if isinstance(inner, dict) else {}
-        data = data[name]
-    was_names = isinstance(data.get(last), list) and isinstance(value, str)
-    data[last] = [value] if was_names else copy.deepcopy(value)
+    """Set a dotted key; one name stands for a list of it."""
+    owner, last = owner_of(data, key)
+    was_names = isinstance(owner.get(last), list) and isinstance(value, str)
+    owner[last] = [value] if was_names else copy.deepcopy(value)
 
 
 def _circle(values: Mapping[str, Any], arrays: Path) -> Path:

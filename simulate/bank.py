@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from simulate.dataset import draw_mixture, seen_from, under
+from simulate.disk import write_text
 from simulate.placement import place_source
 from simulate.render import Mixture
 from simulate.responses import room_responses
@@ -27,7 +28,6 @@ from simulate.shards import (
     complete,
     folder_of,
     write_record,
-    write_text,
 )
 from simulate.sound_files import new_sound
 from simulate.voice import mouths

@@ -84,6 +84,19 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]
 
 
+def owner_of(data: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The mapping in `data` that a dotted key is set in, and its name there.
+
+    What is on the way but is no mapping becomes one, to be judged when all is validated.
+    """
+    *way, last = key.split(".")
+    for name in way:
+        inner = data.get(name)
+        data[name] = dict(inner) if isinstance(inner, dict) else {}
+        data = data[name]
+    return data, last
+
+
 def find_config(kind: str, name: str | Path) -> Path:
     """The YAML of a path, or of a shipped name among the configs of a kind such as "scenes".
 

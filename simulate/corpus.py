@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simulate.corpus_readers import read_folder, read_lhotse
+from simulate.disk import write_text
 from simulate.parsing import from_json
 from simulate.recordings import (
     BUILTIN,
@@ -103,9 +104,7 @@ def load_corpus(
 def write_corpus(recordings: Sequence[Utterance], path: Path) -> None:
     """List recordings in a jsonl manifest that `load_corpus` reads, complete or not at all."""
     lines = [json.dumps({k: v for k, v in asdict(r).items() if v != ""}) for r in recordings]
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def is_manifest(path: str) -> bool:

@@ -37,3 +37,11 @@ def allocate(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):  # Linux
         with naming(path), path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears complete under its name."""
+    temporary = path.with_name(f".{path.name}.part")
+    with naming(path):
+        temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

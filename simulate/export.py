@@ -17,7 +17,7 @@ from typing import NamedTuple
 import soundfile
 
 from simulate.dataset import read_manifest
-from simulate.shards import write_text
+from simulate.disk import write_text
 
 _REFERENCES = ("image", "early", "direct", "noise", "dry")
 

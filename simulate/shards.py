@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulate.corpus import is_manifest, load_corpus, write_corpus
-from simulate.disk import naming
+from simulate.disk import write_text
 from simulate.parsing import from_json
 from simulate.scene_config import SceneConfig
 from simulate.workers import for_each
@@ -170,14 +170,6 @@ def tell_unreadable(manifest: Path) -> None:
             f"for it, and naming them in their records: {drawn_anew}",
             stacklevel=3,
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears complete under its name."""
-    temporary = path.with_name(f".{path.name}.part")
-    with naming(path):
-        temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _is_whole(folder: Path) -> bool:

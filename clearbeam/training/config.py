@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from simulate.config import Frozen, find_config, nearest, validate
+from simulate.config import Frozen, find_config, nearest, owner_of, validate
 from simulate.parsing import from_yaml, from_yaml_file
 
 Built = TypeVar("Built")
@@ -213,7 +213,7 @@ def load_recipe(name: str, overrides: list[str]) -> TrainConfig:
 
 
 def _put(data: dict[str, Any], override: str) -> None:
-    """Set one dotted key; what is on the way but is no mapping becomes one."""
+    """Set one dotted key."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ValueError(f"expected key=value, found {override!r}")
@@ -221,12 +221,8 @@ def _put(data: dict[str, Any], override: str) -> None:
         value = from_yaml(text)
     except ValueError:
         value = text
-    *way, last = key.split(".")
-    for name in way:
-        inner = data.get(name)
-        data[name] = dict(inner) if isinstance(inner, dict) else {}
-        data = data[name]
-    data[last] = value
+    owner, last = owner_of(data, key)
+    owner[last] = value
 
 
 def build(kind: type[Built], settings: Mapping[str, Any], what: str) -> Built:
