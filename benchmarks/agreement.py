@@ -17,8 +17,7 @@ from pathlib import Path
 sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).parent]
 sys.path.append(str(Path(__file__).parents[1]))
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -104,17 +103,6 @@ class InDouble(TorchFunctionMode):
         return func(*args, **wide)
 
 
-@contextmanager
-def threads(n: int) -> Iterator[None]:
-    """PyTorch on that many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def on_cuda(make: Callable[[str], Callable[[Tensor], Tensor]], x: Tensor) -> tuple[Tensor, Tensor]:
     """What a model made for a device says on the CPU and on CUDA."""
     if not torch.cuda.is_available():
@@ -123,10 +111,14 @@ def on_cuda(make: Callable[[str], Callable[[Tensor], Tensor]], x: Tensor) -> tup
 
 
 def on_threads(model: Callable[[Tensor], Tensor], x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    with threads(1):
-        one = model(x)
-    with threads(n):
+    """What a model says on one thread, as all else here, and on several."""
+    torch.set_num_threads(1)
+    one = model(x)
+    torch.set_num_threads(n)
+    try:
         return one, model(x)
+    finally:
+        torch.set_num_threads(1)
 
 
 def in_double(
