@@ -95,7 +95,7 @@ def test_memory_of_a_long_recording_is_bounded(enhancer):
     for seed in range(10):
         stream.step(_noise(2, 15 * 16000, seed))
         last = stream.offline[-1].beam  # the passes before hold some of the same frames
-        held.append(last.mics.n_frames + 2 * sum(X.shape[-1] for X in last.heard))
+        held.append(last.mics.n_frames + 2 * sum(X.shape[-1] for X, _ in last.heard))
     n_block = 15 * 16000 / 256
     assert max(held[7:]) <= max(held[:7]) + 2 and max(held) < 11 * n_block
 

@@ -164,9 +164,13 @@ def test_a_process_that_outlives_its_killed_parent_changes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def _die(code: int) -> None:
+    os._exit(code)
+
+
 def test_a_worker_that_dies_is_an_error_and_no_endless_wait():
     with pytest.raises(ChildProcessError, match="the same command goes on from here"):
-        list(for_each(os._exit, [1, 1, 1], jobs=2))
+        list(for_each(_die, [1, 1, 1], jobs=2))
 
 
 def test_quick_work_comes_in_its_order_from_any_number_of_jobs():
