@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import reference
 import torch
-from test_steering import FREQS, circle, random_psd
+from scenes import circle
+from test_steering import FREQS, random_psd
 
 from multichannel.beamform import (
     apply_beamformer,

@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from test_steering import FREQS, circle
+from scenes import circle
+from test_steering import FREQS
 
 from multichannel.pattern import beam_pattern, directivity_index, white_noise_gain
 from multichannel.steered import delay_and_sum, superdirective

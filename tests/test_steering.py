@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from scenes import circle
 
 from multichannel.loading import load_diagonal
 from multichannel.steering import (
@@ -14,11 +15,6 @@ from multichannel.steering import (
 )
 
 FREQS = torch.linspace(0, 8000, 33, dtype=torch.float64)
-
-
-def circle(n_mics=6, radius_m=0.0463):
-    angle = torch.arange(n_mics, dtype=torch.float64) * 2 * torch.pi / n_mics
-    return radius_m * torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], -1)
 
 
 def random_psd(*shape, rank=None, seed=0, dtype=torch.complex64):
