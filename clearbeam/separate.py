@@ -127,8 +127,9 @@ class Job:
         the recording. Raises ValueError for settings that do not fit and a bad recording.
         """
         self.settings.check(recording)
+        key = self.key(recording)
         made = make_folder(folder)
-        pieces = Pieces(folder / PARTIAL, self.key(recording))
+        pieces = Pieces(folder / PARTIAL, key)
         try:
             way = self._live if self.settings.streaming else self._in_windows
             talkers = way(recording, pieces, on_seconds)

@@ -1,4 +1,4 @@
-"""Faults at the right moment: real commands, killed as soon as something is there."""
+"""What is done to commands: real ones, killed as soon as something is there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 SCENE = {"method": "fast", "duration_s": 0.5, "room": {"rt60_s": 0.2}, "references": ["early"]}
+TRAIN = ("batch=2", "steps=3", "valid_every=2", "save_every=1", "log_every=1", "clips=1",
+         "data.seconds=0.5", "compiled_layers=false")  # fmt: skip
 
 
 def started(*args: object, **options: object) -> subprocess.Popen:
@@ -77,3 +79,30 @@ def workers_of(pid: int) -> list[int]:
     except OSError:  # one ended meanwhile
         return []
     return [n for n, words in told.items() if b"clearbeam" in words or b"spawn_main" in words]
+
+
+def command(name: str, inputs: Path, out: Path) -> list[object]:
+    """The command line of a command that works into `out`."""
+    data = inputs / "data"
+    sources = [inputs / f"{k}.wav" for k in range(4)]
+    return {
+        "enhance": ["enhance", *sources, "--model", "mono", "--resume", "--out", f"{out}/"],
+        "separate": ["separate", sources[0], "--model", "spatial", "--talkers", 1, "--out", out],
+        "meeting": ["separate", inputs / "meeting.wav", "--model", "spatial", "--talkers", 1,
+                    "--window", 4, "--hop", 3, "--out", out],
+        "simulate": ["simulate", inputs / "scene.yaml", "--count", 6, "--out", out],
+        "sweep": ["sweep", inputs / "sweep.yaml", "--out", out],
+        "train": ["train", "mask", *TRAIN, f"data.train={data}", f"data.valid={data}",
+                  f"data.cache={inputs / 'cache'}", "--out", out],
+        "evaluate": ["evaluate", data, "--system", "noisy", "--metrics", "si_sdr",
+                     "--json", out / "scores.json"],
+        "stream": ["stream", "--in", inputs / "short.wav", "--model", "mono", "--backend", "torch",
+                   "--out", out / "live.wav"],
+    }[name]  # fmt: skip
+
+
+def needs(name: str) -> None:
+    if name == "train":
+        pytest.importorskip("lightning")
+    if name == "sweep":
+        pytest.importorskip("pyarrow")

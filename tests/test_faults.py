@@ -1,12 +1,13 @@
-"""A full disk, a read-only folder, an input that vanishes: one line, nothing torn, and it goes on.
+"""A full disk, a read-only folder: one line, nothing torn, and the same command goes on.
 
-What is killed goes on in `test_faults_killed.py`. The disks are small ones in memory, which only
-root can mount; elsewhere these tests skip.
+The disks are small ones in memory, which only root can mount; elsewhere these tests skip.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from cli import RATE, refused, run, succeeded, voice, write
+from cli import RATE, run, succeeded, voice, write
+from faults import SCENE, command, needs, started
 
-from clearbeam.commands import enhance, separate
+from clearbeam import separate
 from simulate import SceneConfig, write_dataset
+from simulate.disk import allocate
 from simulate.sound_files import new_sound
-
-SCENE = {"method": "fast", "duration_s": 0.5, "room": {"rt60_s": 0.2}, "references": ["early"]}
-TRAIN = ("batch=2", "steps=3", "valid_every=2", "save_every=1", "log_every=1", "clips=1",
-         "data.seconds=0.5", "compiled_layers=false")  # fmt: skip
 
 
 class Disk:
@@ -43,7 +42,15 @@ class Disk:
 
     def become(self, how: str) -> None:
         """`size=64m` grows it; `ro` and `rw`: it cannot, and can, be written to."""
-        assert self._mount("-o", f"remount,{how}") == 0
+        while self._mount("-o", f"remount,{how}"):  # somebody is writing just now
+            time.sleep(0.01)
+
+    def fill(self, left: int = 0) -> Path:
+        """A file that leaves so many bytes of it."""
+        found = os.statvfs(self.folder)
+        path = self.folder / "full"
+        path.write_bytes(bytes(max(0, found.f_bavail * found.f_frsize - left)))
+        return path
 
     def close(self) -> None:
         subprocess.run(["umount", str(self.folder)], check=False)
@@ -63,6 +70,7 @@ def inputs(tmp_path_factory) -> Path:
     for k in range(4):
         write(folder / f"{k}.wav", np.tile(voice(2, seed=k), (2, 1)), subtype="FLOAT")
     write(folder / "short.wav", voice(1, seconds=1.0))
+    write(folder / "meeting.wav", np.tile(voice(2), (14, 1)))  # 21 s
     (folder / "scene.yaml").write_text(yaml.safe_dump(SCENE))
     sweep = {"scene": "scene.yaml", "grid": {"snr_db": [0, 10]}, "systems": ["noisy"],
              "metrics": ["si_sdr"], "count": 2}  # fmt: skip
@@ -72,25 +80,9 @@ def inputs(tmp_path_factory) -> Path:
     return folder
 
 
-def command(name: str, inputs: Path, out: Path) -> list[object]:
-    """The command line of a command that works into `out`."""
-    data = inputs / "data"
-    sources = [inputs / f"{k}.wav" for k in range(4)]
-    return {
-        "enhance": ["enhance", *sources, "--model", "mono", "--resume", "--out", f"{out}/"],
-        "separate": ["separate", sources[0], "--model", "spatial", "--talkers", 1, "--out", out],
-        "simulate": ["simulate", inputs / "scene.yaml", "--count", 6, "--out", out],
-        "sweep": ["sweep", inputs / "sweep.yaml", "--out", out],
-        "train": ["train", "mask", *TRAIN, f"data.train={data}", f"data.valid={data}",
-                  f"data.cache={inputs / 'cache'}", "--out", out],
-        "evaluate": ["evaluate", data, "--system", "noisy", "--metrics", "si_sdr",
-                     "--json", out / "scores.json"],
-        "stream": ["stream", "--in", inputs / "short.wav", "--model", "mono", "--backend", "torch",
-                   "--out", out / "live.wav"],
-    }[name]  # fmt: skip
-
-
-COMMANDS = ["enhance", "separate", "simulate", "sweep", "train", "evaluate", "stream"]
+COMMANDS = [
+    "enhance", "separate", "meeting", "simulate", "sweep", "train", "evaluate", "stream",
+]  # fmt: skip
 
 
 def all_whole(folder: Path) -> None:
@@ -104,33 +96,118 @@ def all_whole(folder: Path) -> None:
             yaml.safe_load(path.read_text())
 
 
-def needs(name: str) -> None:
-    if name == "train":
-        pytest.importorskip("lightning")
-    if name == "sweep":
-        pytest.importorskip("pyarrow")
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_on_a_full_disk_it_is_one_line_and_goes_on_when_there_is_space(disk, inputs, name):
     needs(name)
-    out = disk.folder / "out"
-    (disk.folder / "full").write_bytes(bytes(40_000))
-    words = command(name, inputs, out)
+    full = disk.fill(left=0 if name == "evaluate" else 24_000)  # scores take no more than that
+    words = command(name, inputs, disk.folder / "out")
     result = run(*words)
-    if result.exit_code == 0:  # so little that it fits
-        assert name in ("evaluate",)
-    else:
-        assert result.exit_code == 2, result.output
-        for line in result.stderr.splitlines():
-            assert line.startswith(("error: ", "warning: ")), result.stderr
-            assert line.startswith("warning: ") or "space" in line, line
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert all(line.startswith(("error: ", "warning: ")) for line in lines), lines
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == (4 if name == "enhance" else 1)  # one for each recording
+    assert all("space" in line and str(disk.folder) in line for line in errors), errors
     all_whole(disk.folder)
-    (disk.folder / "full").unlink()
+    full.unlink()
     disk.become("size=64m")
     succeeded(*words)
     all_whole(disk.folder)
     assert not [path for path in disk.folder.rglob("*") if "partial" in path.name]
+
+
+@pytest.mark.parametrize("disk", ["400k"], indirect=True)
+def test_windows_of_a_meeting_that_were_done_when_the_disk_was_full_stay(disk, inputs, monkeypatch):
+    starts = []
+    one = separate.separate_window
+    monkeypatch.setattr(
+        separate, "separate_window", lambda s, w, *more: starts.append(w.start) or one(s, w, *more)
+    )
+    words = command("meeting", inputs, disk.folder / "out")
+    assert run(*words).exit_code == 2
+    assert len(list(disk.folder.glob("out/.partial/0*.npz"))) == len(starts) - 1 > 0
+    failed = starts.pop()
+    starts.clear()
+    disk.become("size=64m")
+    succeeded(*words)
+    assert starts[0] == failed
+    all_whole(disk.folder)
+
+
+@pytest.mark.parametrize("disk", ["8m"], indirect=True)
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_training_keeps_its_checkpoint_when_the_disk_refuses_the_next_one(
+    disk, inputs, monkeypatch, how
+):
+    needs("train")
+    from clearbeam.training.callbacks import Keeper
+
+    words, out = command("train", inputs, disk.folder / "out"), disk.folder / "out"
+    save = Keeper._save
+
+    def then_the_disk_is(keeper, trainer, module):
+        save(keeper, trainer, module)
+        if how == "full":
+            disk.fill()
+        else:
+            disk.become("ro")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_save", then_the_disk_is)
+        result = run(*words)
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    assert ("space" if how == "full" else "read-only") in lines[0].lower()
+    import torch
+
+    assert torch.load(out / "last.ckpt", weights_only=True)["step"] == 0
+    if how == "full":
+        (disk.folder / "full").unlink()
+        assert {path.name for path in out.glob(".*")} == set()
+    else:
+        disk.become("rw")
+    succeeded(*words)
+    assert torch.load(out / "last.ckpt", weights_only=True)["step"] == 3
+
+
+def test_training_data_that_do_not_fit_are_one_line(disk, inputs, tmp_path):
+    """They are written through maps of files, where a full disk ends a process without a word."""
+    needs("train")
+    words = command("train", inputs, tmp_path / "out")
+    words = [w for w in words if not str(w).startswith("data.cache")]
+    words.append(f"data.cache={disk.folder / 'cache'}")
+    process = started(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    _, said = process.communicate()
+    assert process.returncode == 2, said
+    assert said.startswith("error: ") and "space" in said and len(said.splitlines()) == 1
+    assert not list(disk.folder.glob("cache/[!.]*"))
+    disk.become("size=64m")
+    succeeded(*words)
+
+
+def test_arrays_that_are_written_through_maps_have_their_room_beforehand(disk):
+    pytest.importorskip("lightning")
+    from clearbeam.training.config import load_recipe
+    from clearbeam.training.sources import completed
+    from clearbeam.training.talkers import pack_talkers
+
+    def sparse(folder: Path) -> None:
+        with (folder / "x.npy").open("wb") as file:
+            file.truncate(10**6)
+
+    def never(part: Path, unit: int) -> int:
+        raise AssertionError("there is no room for its result")
+
+    sparse(disk.folder)
+    with pytest.raises(OSError, match="space") as error:
+        allocate(disk.folder / "x.npy")
+    assert error.value.filename == str(disk.folder / "x.npy")
+    with pytest.raises(OSError, match="space"):
+        completed(disk.folder / "cache", 2, sparse, never, load_recipe("mask", []))
+    record = {"talkers": [{}], "array": {"positions_m": [[0, 0, 0]]}, "seconds": 9, "fs": 16_000}
+    with pytest.raises(OSError, match="space"):
+        pack_talkers([record], disk.folder)
 
 
 @pytest.mark.parametrize("subtype", ["FLAC", "OGG", "WAV", "W64", "AIFF"])
@@ -161,58 +238,3 @@ def test_a_read_only_folder_is_one_line(disk, inputs, name):
     assert lines and all(line.startswith("error: ") for line in lines), result.stderr
     assert len(lines) == (4 if name == "enhance" else 1)  # one for each recording
     assert all("read-only" in line.lower() for line in lines), lines
-
-
-def vanishing(monkeypatch, module: object, name: str, path: Path) -> None:
-    """Remove `path` as soon as the function `name` of a module is called."""
-    inner = getattr(module, name)
-
-    def called(*args: object) -> object:
-        path.unlink(missing_ok=True)
-        return inner(*args)
-
-    monkeypatch.setattr(module, name, called)
-
-
-def test_a_recording_that_vanishes_is_one_line_and_the_others_are_done(
-    inputs, tmp_path, monkeypatch
-):
-    files = [write(tmp_path / f"{k}.wav", voice(2, seed=k)) for k in range(3)]
-    words = ["enhance", *files, "--model", "mono", "--out", f"{tmp_path}/out/"]
-    with monkeypatch.context() as patch:
-        vanishing(patch, enhance, "total_seconds", files[1])
-        refused("1.wav", *words)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "0.enhanced.wav",
-        "2.enhanced.wav",
-    }
-    write(files[1], voice(2, seed=1))
-    succeeded(*words, "--resume")
-    assert (tmp_path / "out" / "1.enhanced.wav").is_file()
-
-
-def test_a_meeting_that_vanishes_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
-    file = write(tmp_path / "meeting.wav", voice(2))
-    words = ["separate", file, "--model", "spatial", "--talkers", 1, "--out", tmp_path / "out"]
-    with monkeypatch.context() as patch:
-        vanishing(patch, separate, "total_seconds", file)
-        refused("meeting.wav", *words)
-    write(file, voice(2))
-    succeeded(*words)
-    assert soundfile.info(tmp_path / "out" / "talker1.flac").samplerate == RATE
-
-
-@pytest.mark.parametrize("name", ["train", "evaluate"])
-def test_a_mixture_that_vanished_is_named_and_work_goes_on_when_it_is_back(inputs, tmp_path, name):
-    needs(name)
-    config = SceneConfig.model_validate(SCENE | {"array": {"names": ["laptop_2mic"]}})
-    write_dataset(config, tmp_path / "data", count=4)
-    lost = tmp_path / "data" / "0000" / "0000002" / "early1.flac"
-    data = lost.read_bytes()
-    lost.unlink()
-    words = command(name, tmp_path, tmp_path / "out")
-    refused("early1.flac", *words)
-    lost.write_bytes(data[: len(data) // 2])
-    refused("early1.flac", *words)
-    lost.write_bytes(data)
-    succeeded(*words)

@@ -48,6 +48,8 @@ def beside(n: int, work: Work) -> Iterator[None]:
             if _GONE.search(str(error)) or _died(processes):
                 raise ChildProcessError(_DIED) from None
             raise
+        except (ValueError, OSError) as error:
+            raise _plain(error) from error
         finally:
             for process in processes:
                 process.kill()
@@ -68,12 +70,20 @@ def _run(work: Work, rank: int) -> None:
     try:
         work(rank)
     except (ValueError, OSError) as error:
-        say_error(error)
+        say_error(_plain(error))
         sys.exit(BAD_INPUT)
     except RuntimeError as error:
         if _GONE.search(str(error)):
             sys.exit(BAD_INPUT)
         raise
+
+
+def _plain(error: ValueError | OSError) -> ValueError | OSError:
+    """What a process that loads clips met, without the traceback that PyTorch puts before it."""
+    lines = str(error).splitlines()
+    if not (lines and lines[0].startswith("Caught ")):
+        return error
+    return type(error)(lines[-1].partition(": ")[2])
 
 
 def _died(processes: list[SpawnProcess]) -> bool:
