@@ -29,7 +29,7 @@ from clearbeam.report import Column, Report
 from clearbeam.scores import Speed
 from clearbeam.separate import SHIPPED, SPATIAL, Job, Settings, load_separator
 from clearbeam.systems import no_such_system
-from clearbeam.talkers import Talkers, write_talkers
+from clearbeam.talker_files import Talkers, write_talkers
 from clearbeam.transcribe import EMBEDDED, Recogniser, load_recogniser
 from separation.separate import model_files
 from separation.windows import Sound
@@ -50,7 +50,16 @@ COLUMNS = {
 }
 OURS, SYSTEMS = ("clearbeam", "clearbeam-told"), ("noisy", "cacgmm")
 DEFAULT_SYSTEMS = (*SYSTEMS, "clearbeam")
-_CODE = ("audio", "diarisation", "meetings", "pieces", "separate", "talkers", "transcribe", "wer")
+_CODE = (
+    "audio",
+    "diarisation",
+    "meetings",
+    "pieces",
+    "separate",
+    "talker_files",
+    "transcribe",
+    "wer",
+)
 
 
 def evaluate_meetings(

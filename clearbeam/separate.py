@@ -20,7 +20,7 @@ from clearbeam.files import make_folder, remove_empty
 from clearbeam.ledger import fingerprint
 from clearbeam.pieces import Pieces
 from clearbeam.separate_live import separate_live
-from clearbeam.talkers import Talkers, azimuths, publish, write_talkers
+from clearbeam.talker_files import Talkers, azimuths, publish, write_talkers
 from clearbeam.transcribe import Recogniser
 from separation import Separator, SeparatorConfig
 from separation.count import MOST_TALKERS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clearbeam.audio import Recording, resample
-from clearbeam.talkers import azimuths
+from clearbeam.talker_files import azimuths
 from separation import Separator
 from separation.count import loud_enough
 from separation.live import LiveSeparator

@@ -12,7 +12,7 @@ from cli import refused
 from training import SMALL, lines_of, train
 
 from clearbeam.metrics import si_sdr
-from clearbeam.training.post import clips_of
+from clearbeam.training.postfilter import clips_of
 from multichannel.cache import CachedClips
 from multichannel.data import records_of
 from multichannel.stft import STFT

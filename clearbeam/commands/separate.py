@@ -26,7 +26,7 @@ from clearbeam.files import check_writable
 
 if TYPE_CHECKING:
     from clearbeam.separate import Job
-    from clearbeam.talkers import Talkers
+    from clearbeam.talker_files import Talkers
 
 NAME = "separate"
 AUTO = "auto"

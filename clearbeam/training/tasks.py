@@ -23,7 +23,7 @@ TASKS = {
     "refine": "clearbeam.training.enhancement:Refine",
     "separate": "clearbeam.training.separation:Separate",
     "fasnet": "clearbeam.training.fasnet:FaSNet",
-    "separate-post": "clearbeam.training.post:PostFilter",
+    "separate-post": "clearbeam.training.postfilter:PostFilter",
 }
 
 
