@@ -203,6 +203,8 @@ def streams_at_once(n_streams: int, seconds: float, n_mics: int = 6) -> Row:
         one.join()
     late = np.array([times for times, _ in found])
     p50, p99 = np.percentile(1e3 * late, [50, 99])
+    n_late = (late > HOP_S).sum(0)  # streams, of each frame
+    together = (n_late[n_late > 0] > n_streams / 2).mean() if n_late.any() else 0.0
     return {
         "streams": n_streams,
         "mics": n_mics,
@@ -213,6 +215,7 @@ def streams_at_once(n_streams: int, seconds: float, n_mics: int = 6) -> Row:
         "late_ms_p99": round(p99, 2),
         "late_ms_max": round(1e3 * late.max(), 1),
         "later_than_a_frame_percent": round(100 * float((late > HOP_S).mean()), 3),
+        "of_those_most_streams_at_once_percent": round(100 * float(together), 1),
         "later_than_three_percent": round(100 * float((late > 3 * HOP_S).mean()), 3),
     }
 
