@@ -141,7 +141,7 @@ def _make(config: SceneConfig, out: Path, seed: int, index: int) -> None:
         prefix = folder.relative_to(out).as_posix()
         record = record_of(mixture.scene, {k: under(prefix, v) for k, v in paths.items()})
         record["measured_rt60_s"] = mixture.measured_rt60_s
-        write_record(temporary, record | ({"unreadable": unreadable} if unreadable else {}))
+        write_record(temporary, record, unreadable)
 
 
 def under(prefix: str, value: str | list[str]) -> str | list[str]:

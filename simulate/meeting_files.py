@@ -101,7 +101,7 @@ def write_meeting(
         paths |= _write_segments(meeting, f"{seed}-{index:07d}", temporary)
         prefix = folder.relative_to(out).as_posix()
         record = _record(meeting, {k: under(prefix, v) for k, v in paths.items()})
-        write_record(temporary, record | ({"unreadable": unreadable} if unreadable else {}))
+        write_record(temporary, record, unreadable)
     return folder
 
 

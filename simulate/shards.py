@@ -14,7 +14,7 @@ import json
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -127,9 +127,10 @@ def appearing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_record(folder: Path, record: dict) -> None:
-    """Write the record of the mixture in `folder`."""
-    write_text(folder / _RECORD, json.dumps(record) + "\n")
+def write_record(folder: Path, record: dict, unreadable: Sequence[str] = ()) -> None:
+    """Write the record of the mixture in `folder`, with the recordings that could not be read."""
+    told = {"unreadable": [*unreadable]} if unreadable else {}
+    write_text(folder / _RECORD, json.dumps(record | told) + "\n")
 
 
 def write_manifest(out: Path, count: int) -> Path:
