@@ -44,7 +44,7 @@ def quantise(
     Args:
         model: as `export_onnx` gives it.
         heard: for static quantisation, what the model sees of each recording: its inputs
-            ``(..., 257, frames)``. None: dynamic.
+            ``(..., 257, frames)``. Without any it is dynamic.
         arithmetic: convolutions compute in 8 bits; False stores weights so, and no more.
     """
     facts = {one.key: one.value for one in model.metadata_props}
