@@ -134,6 +134,7 @@ def test_windows_of_a_meeting_that_were_done_when_the_disk_was_full_stay(disk, i
     all_whole(disk.folder)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("disk", ["8m"], indirect=True)
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_training_keeps_its_checkpoint_when_the_disk_refuses_the_next_one(
