@@ -53,7 +53,7 @@ class Disk:
         return path
 
     def close(self) -> None:
-        subprocess.run(["umount", str(self.folder)], check=False)
+        subprocess.run(["umount", "-l", str(self.folder)], check=False)  # maps may be open
 
 
 @pytest.fixture
