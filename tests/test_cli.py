@@ -13,9 +13,10 @@ from cli import refused, run, succeeded, tree
 from typer.testing import CliRunner
 
 from clearbeam import __version__
+from clearbeam.cli import app
 from clearbeam.console import OneLineErrors, about
 
-COMMANDS = ("demo", "enhance", "simulate", "evaluate", "arrays")
+COMMANDS = [command.name for command in app.registered_commands]
 
 
 def test_version():
@@ -156,62 +157,8 @@ def test_an_array_file_with_a_misspelt_key_is_refused(tmp_path):
     refused("position_m.*positions_m", "arrays", tmp_path / "a.yaml")
 
 
-def scene(folder, text: str = ""):
-    path = folder / "scene.yaml"
-    path.write_text(f"duration_s: 1\nmethod: fast\n{text}")
-    return path
-
-
-def test_simulate_makes_the_same_bytes_for_any_number_of_jobs(tmp_path):
-    path = scene(tmp_path)
-    for jobs in (1, 2):
-        out = tmp_path / f"by{jobs}"
-        printed = succeeded("simulate", path, "--out", out, "--count", 2, "--jobs", jobs).stdout
-        assert printed == f"{out / 'manifest.jsonl'}\n"
-    one, two = ({p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()}
-                for d in (tmp_path / "by1", tmp_path / "by2"))  # fmt: skip
-    assert one == two
-    assert len((tmp_path / "by1" / "manifest.jsonl").read_text().splitlines()) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "match"),
-    [
-        ("snr_dB: 5\n", [], "snr_dB.*snr_db"),
-        ("room: {lenght_m: 5}\n", [], "lenght_m.*length_m"),
-        ("array: {names: [sphere_99mic]}\n", [], "unknown array sphere_99mic"),
-        ("room: [", [], "not readable as YAML"),
-        ("", ["--speech", "nowhere.jsonl"], "nowhere.jsonl"),
-        ("", ["--noise", "nowhere.jsonl"], "nowhere.jsonl"),
-    ],
-)
-def test_a_scene_that_cannot_be_makes_no_folder(tmp_path, monkeypatch, text, options, match):
-    monkeypatch.chdir(tmp_path)
-    path = scene(tmp_path, text)
-    refused(match, "simulate", path, "--out", tmp_path / "out", *options)
-    assert tree(tmp_path) == {"scene.yaml"}
-
-
-def test_simulate_takes_manifests_and_a_split(tmp_path):
-    import soundfile
-
-    soundfile.write(tmp_path / "hum.wav", [0.1, -0.1] * 16_000, 16_000)
-    soundfile.write(tmp_path / "word.wav", [0.1, 0.2, -0.3, 0.1] * 8_000, 16_000)
-    for name, kind in (("hum", "noise"), ("word", "speech")):
-        record = {"path": f"{name}.wav", "seconds": 2, "speaker": name, "kind": kind}
-        lines = [json.dumps(record | {"split": split}) for split in ("test", "train")]
-        (tmp_path / f"{kind}.jsonl").write_text("\n".join(lines))
-    options = ["--speech", tmp_path / "speech.jsonl", "--noise", tmp_path / "noise.jsonl"]
-    out = tmp_path / "out"
-    succeeded("simulate", scene(tmp_path), "--out", out, "--count", 1, *options, "--split", "test")
-    record = json.loads((out / "manifest.jsonl").read_text())
-    assert record["talkers"][0]["speaker"] == "word"
-    refused("split valid", "simulate", scene(tmp_path), "--out", tmp_path / "no", *options,
-            "--split", "valid")  # fmt: skip
-
-
 def test_evaluate_puts_systems_side_by_side(tmp_path):
-    succeeded("simulate", scene(tmp_path), "--out", tmp_path / "data", "--count", 2)
+    succeeded("simulate", "quickstart", "--out", tmp_path / "data", "--count", 2)
     scores = tmp_path / "scores.json"
     result = run("evaluate", tmp_path / "data", "--system", "noisy", "--system", "oracle-mvdr",
                  "--limit", 1, "--json", scores)  # fmt: skip
