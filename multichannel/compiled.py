@@ -36,6 +36,7 @@ def library() -> ctypes.CDLL:
     loaded = built("live.cpp")
     loaded.gtcrn_new.restype = loaded.live_new.restype = ctypes.c_void_p
     loaded.live_step.restype = loaded.live_state.restype = ctypes.c_int64
+    loaded.calm_hops.restype = ctypes.c_int64
     return loaded
 
 

@@ -28,6 +28,11 @@ def fits(*tensors: Tensor) -> bool:
         return False
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
+    return ready()
+
+
+def ready() -> bool:
+    """Whether the compiled library works here."""
     from multichannel.compiled import can_compile  # which imports a network, and that this module
 
     return can_compile()
@@ -150,6 +155,31 @@ def gru(rnn: nn.GRU, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, T
         to = at(h[backwards]), at(y[..., backwards * units :]), ctypes.c_int64(y.shape[-1])
         _library().gru_run(units, at(w_past), at(b_past), at(gates), *sizes, backwards, *to)
     return y, h
+
+
+def calm_hops(x: Tensor, hop: int, limits: int, powers: int) -> tuple[int, bool]:
+    """How many hops of ``x (mics, samples)`` are calm, and whether one of those has sound.
+
+    Args:
+        x: float32 on the CPU, no gaps between samples.
+        hop: samples of a hop.
+        limits, powers: addresses of what native/calm.h takes.
+    """
+    found = _library().calm_hops(*_hops(x, hop), ctypes.c_void_p(limits), ctypes.c_void_p(powers))
+    return found // 2, bool(found % 2)
+
+
+def hop_levels_db(x: Tensor, hop: int, silent: float) -> list[float]:
+    """Mean level of the mics of ``x (mics, samples)`` whose power is above ``silent``, of each hop;
+    minus infinity where none is."""
+    levels = (ctypes.c_double * (x.shape[-1] // hop))()
+    _library().hop_levels(*_hops(x, hop), ctypes.c_double(silent), levels)
+    return list(levels)
+
+
+def _hops(x: Tensor, hop: int) -> tuple[object, ...]:
+    sizes = ctypes.c_int64(x.shape[-1] // hop), hop, ctypes.c_int64(x.stride(0)), len(x)
+    return (at(x), *sizes)
 
 
 def _rows(channels: Sequence[Tensor]) -> tuple[bool, list[Tensor]]:

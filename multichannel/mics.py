@@ -11,13 +11,15 @@ all the time is none: beamformers know what to do with it.
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from multichannel import compiled_ops
 
 HOLD_S = 1.0  # that a mic has to be good for, unless it was only silent
 # Peak to peak of a hop: above it another mic does not round to zero (some 30 steps of 16 bits) ...
@@ -34,6 +36,7 @@ _RISE = 30.0  # to which the slow one takes a power seriously: it must not follo
 # Samples beyond this are as good as infinite; so few of a hop count as silence and no more.
 _ENDLESS, _FEW = 1e15, 0.1
 _QUIETEST = 1e-9  # power, the rounding of 16 bits
+_LIMITS = np.array([_LOUD, _FLAT, _JUMP, _FAST, _SLOW, _RISE, _QUIETEST, _ENDLESS])
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -60,7 +63,7 @@ class MicGuard:
         self.waiting = False
         self._never = np.zeros(n_mics, np.int64)
         self.jumped = self._never  # hops since its level changed
-        self.fast, self.slow = [0.0] * n_mics, [0.0] * n_mics  # running mean powers
+        self.powers = np.zeros((2, n_mics))  # running means, a fast one and a slow one
         self.gain = np.ones(n_mics)  # that brings a mic back to where it was
         self.reported: set[int] = set()
 
@@ -71,7 +74,10 @@ class MicGuard:
             The hops that it completes ``(mics, hops * hop)``, and whether a mic is out in them
             ``(mics, hops)``: silent while another mic is not.
         """
-        samples = x.detach().to("cpu", torch.float32).contiguous().numpy()
+        x = x.detach().to("cpu", torch.float32).contiguous()
+        if self._all_calm(x):
+            return x, torch.zeros(self.n_mics, x.shape[-1] // self.hop, dtype=torch.bool)
+        samples = x.numpy()
         samples = np.concatenate([self.pending, samples], -1) if self.pending.size else samples
         n_hops = samples.shape[-1] // self.hop
         self.pending = samples[:, n_hops * self.hop :].copy()
@@ -84,9 +90,10 @@ class MicGuard:
         gain = self.gain
         hops = raw if (gain == 1).all() else raw * gain[:, None, None].astype(np.float32)
         out = np.zeros(hops.shape[:2], np.bool_)
-        for t, sums in enumerate(_sums(hops)):
-            if self._calm(*sums):
-                continue
+        t = -1
+        while (
+            t := t + 1 + self._n_calm(torch.from_numpy(hops[:, t + 1 :]).flatten(1))
+        ) < hops.shape[1]:
             broken = ~(np.abs(hops[:, t]) < _ENDLESS)
             if broken.any():
                 hops = np.array(hops)
@@ -117,35 +124,55 @@ class MicGuard:
         """Go on from there; KeyError where something is missing."""
         for name in _STATE:
             setattr(self, name, state[name].numpy().copy())
-        self.fast, self.slow = [*map(float, self.fast)], [*map(float, self.slow)]
         self.waiting = bool(self.wait.any())
+
+    def _all_calm(self, x: Tensor) -> bool:
+        """Whether nothing is to be done with samples, as nearly always."""
+        if self.waiting or self.pending.size or x.shape[-1] % self.hop or (self.gain != 1).any():
+            return False
+        before = self.powers.copy()
+        if self._n_calm(x) == x.shape[-1] // self.hop:
+            return True
+        self.powers[:] = before
+        return False
+
+    def _n_calm(self, x: Tensor) -> int:
+        """How many hops of ``x (mics, samples)`` come before the first in which something may be
+        wrong, from sums over the samples of each mic: what `_judge` finds in full, for a tenth of
+        the time."""
+        if self.waiting or not x.shape[-1]:
+            return 0
+        if not compiled_ops.ready():
+            parts = map(_sums, x.unflatten(-1, (-1, self.hop)).numpy().swapaxes(0, 1))
+            return sum(1 for _ in itertools.takewhile(lambda sums: self._calm(*sums), parts))
+        places = _LIMITS.ctypes.data, self.powers.ctypes.data
+        n_calm, heard = compiled_ops.calm_hops(x, self.hop, *places)
+        if heard:
+            self.jumped = self._never
+        return n_calm
 
     def _calm(
         self, power: list[float], total: list[float], top: list[float], bottom: list[float]
     ) -> bool:
-        """Whether nothing can be wrong with a hop, from sums over the samples of each mic.
-
-        What `_judge` finds in full, for a tenth of the time; lists, which are quicker than arrays
-        of a few numbers.
-        """
-        if self.waiting:
-            return False
+        """As native/calm.h, for one hop; lists, which are quicker than arrays of a few numbers."""
         if not any(power):  # no sound at all
             return True
         for square, mean, high, low in zip(power, total, top, bottom, strict=True):
             height, middle = high - low, (high + low) / 2
             # with much at the ends there is this power at least about the middle between them
             about = square - 2 * middle * mean + middle**2
-            if not height > 0 or (height > _LOUD and not about < _FLAT * height**2 / 4):
+            if not height > 0 or not max(high, -low) <= _ENDLESS:
                 return False
-        pairs = zip(power, self.fast, strict=True)
-        fast = [old + _FAST * (new - old) for new, old in pairs]
-        jumps = [(f + _QUIETEST) / (s + _QUIETEST) for f, s in zip(fast, self.slow, strict=True)]
-        if not max(jumps) < _JUMP * min(jumps) or 0 in self.slow:
+            if height > _LOUD and not about < _FLAT * height**2 / 4:
+                return False
+        fast, slow = self.powers.tolist()
+        fast = [old + _FAST * (new - old) for new, old in zip(power, fast, strict=True)]
+        jumps = [(f + _QUIETEST) / (s + _QUIETEST) for f, s in zip(fast, slow, strict=True)]
+        if not max(jumps) < _JUMP * min(jumps) or 0 in slow:
             return False
-        self.fast, self.jumped = fast, self._never
-        pairs = zip(power, self.slow, strict=True)
-        self.slow = [old + _SLOW * (min(new, _RISE * old) - old) for new, old in pairs]
+        self.jumped = self._never
+        pairs = zip(power, slow, strict=True)
+        self.powers[:] = fast, [old + _SLOW * (min(new, _RISE * old) - old) for new, old in pairs]
         return True
 
     def _judge(self, x: NDArray[np.float32], missing: Array) -> Flags:
@@ -175,7 +202,7 @@ class MicGuard:
 
     def _louder_db(self, power: Array, unknown: Flags) -> Array:
         """How much louder each mic has become beside the others, 0 unless that is a jump."""
-        fast, slow = np.array(self.fast), np.array(self.slow)
+        fast, slow = self.powers
         new = ~unknown & (slow == 0)
         slow, fast = np.where(new, power, slow), np.where(new, power, fast)
         fast = np.where(unknown, fast, fast + _FAST * (power - fast))
@@ -193,7 +220,7 @@ class MicGuard:
             too_loud = np.where(settled & (louder > others), 10 ** ((louder - others) / 10), 1)
             self.gain, fast = self.gain / np.sqrt(too_loud), fast / too_loud
             slow = np.where(settled, fast * 10 ** (-others / 10), slow)
-        self.fast, self.slow = fast.tolist(), slow.tolist()
+        self.powers[:] = fast, slow
         return np.where(jumps, louder - others, 0.0)
 
     def _report(self, mic: int, fault: str) -> None:
@@ -224,14 +251,14 @@ def without_failing(x: Tensor, hop: int = 256) -> Tensor:
     return torch.where(kept[:, None], guarded[:, :n_samples], 0).to(x)
 
 
-_STATE = ("pending", "wait", "jumped", "fast", "slow", "gain")
+_STATE = ("pending", "wait", "jumped", "powers", "gain")
 
 
-def _sums(hops: NDArray[np.float32]) -> Iterator[tuple[list[float], ...]]:
-    """Power, mean, largest and smallest sample of each mic, a hop of ``(mics, hops, hop)`` each."""
+def _sums(x: NDArray[np.float32]) -> list[list[float]]:
+    """Power, mean, largest and smallest sample of each mic in a hop ``(mics, samples)``."""
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = _power(hops), hops.sum(-1) / hops.shape[-1], hops.max(-1), hops.min(-1)
-    return zip(*(one.T.tolist() for one in sums), strict=True)
+        sums = _power(x), x.sum(-1) / x.shape[-1], x.max(-1), x.min(-1)
+    return [one.tolist() for one in sums]
 
 
 def _power(x: NDArray[np.float32]) -> Array:

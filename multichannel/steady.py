@@ -14,8 +14,9 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from multichannel import compiled_ops
 
 # What is so far below the quietest tenth of the hops is too quiet; after so much of that all is
 # turned up, if that much was known before.
@@ -46,11 +47,13 @@ class SteadyLevel:
 
     def raised(self, x: Tensor) -> Tensor:
         """Take whole hops ``x (mics, samples)``, zero where a mic is not to be believed."""
-        hops = x.cpu().numpy().reshape(len(x), -1, self.hop)
-        for level_db in _levels_db(hops):
+        heard, n_hops = x.cpu().contiguous(), x.shape[-1] // self.hop
+        compiled = compiled_ops.fits(heard)
+        found = compiled_ops.hop_levels_db if compiled else _levels_db
+        for level_db in found(heard, self.hop, _SILENT):
             self._judge(level_db)
             self.gains_db.append(self.gain_db)
-        gains_db = self.gains_db[-hops.shape[1] - 1 :]
+        gains_db = self.gains_db[-n_hops - 1 :]
         return x * self._gain(gains_db).to(x) if any(gains_db) else x
 
     def lowered(self, y: Tensor) -> Tensor:
@@ -107,8 +110,8 @@ class SteadyLevel:
 _STATE = "quietest_db usual_db n_known n_too_quiet now_db gain_db target_db gains_db n_out".split()
 
 
-def _levels_db(hops: NDArray[np.float32]) -> list[float]:
-    """Mean level of the mics that are heard in each of ``hops (mics, hops, samples)``."""
-    power = np.einsum("mts,mts->tm", hops, hops) / hops.shape[-1]
-    heard = ([10 * math.log10(p) for p in mics if p > _SILENT] for mics in power.tolist())
+def _levels_db(x: Tensor, hop: int, silent: float) -> list[float]:
+    """As `compiled_ops.hop_levels_db`."""
+    power = x.double().unflatten(-1, (-1, hop)).square().mean(-1).T
+    heard = ([10 * math.log10(p) for p in mics if p > silent] for mics in power.tolist())
     return [sum(mics) / len(mics) if mics else -math.inf for mics in heard]

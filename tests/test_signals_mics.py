@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 
+from multichannel import compiled_ops
 from multichannel.mics import MicGuard, MicWarning
 
 RATE, HOP = 16_000, 256
@@ -154,3 +155,26 @@ def test_with_all_mics_broken_in_turn_some_are_heard():
         x[mic, FROM + 1000 * mic :][:100] = torch.nan
     y, _, told = guarded(x)
     assert len(told) == 4 and y.unflatten(-1, (-1, HOP)).any(-1).any(0).all()
+
+
+@pytest.mark.skipif(not compiled_ops.ready(), reason="needs a C++ compiler")
+@pytest.mark.parametrize(
+    "fault", ["none", "dead", "clips", "clips one way", "NaN", "40 dB louder", "silence", "endless"]
+)
+@pytest.mark.parametrize("sizes", [N, 5 * HOP])
+def test_compiled_or_not_the_guard_does_the_same(monkeypatch, fault, sizes):
+    if fault in ("none", "silence", "endless"):
+        x = sound()
+        x[:, FROM:TO] = {"none": x[:, FROM:TO], "silence": 0.0, "endless": 1e17}[fault]
+    else:
+        x = spoilt(fault)
+    guards, found = (MicGuard(4, HOP), MicGuard(4, HOP)), []
+    for guard, ready in zip(guards, (True, False), strict=True):
+        monkeypatch.setattr(compiled_ops, "ready", lambda ready=ready: ready)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MicWarning)
+            parts = zip(*map(guard.step, x.split(sizes, -1)), strict=True)
+            found.append([torch.cat(one, -1) for one in parts])
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+    for name, value in guards[0].state().items():
+        torch.testing.assert_close(value, guards[1].state()[name], rtol=1e-4, atol=1e-12)

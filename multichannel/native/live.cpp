@@ -1,5 +1,6 @@
 // The C interface of the compiled live engine: see multichannel/compiled.py.
 #include "beam.h"
+#include "calm.h"
 #include "engine.h"
 #include "recurrence.h"
 #include "stft.h"
@@ -129,6 +130,16 @@ void gru_run(int units, const float* weights, const float* bias, const float* ga
   if (units == 32) run(Recurrence<2>{weights, bias});
   if (units == 48) run(Recurrence<3>{weights, bias});
   if (units == 64) run(Recurrence<4>{weights, bias});
+}
+
+// As native/calm.h has them; powers: fast, then slow (2, mics).
+int64_t calm_hops(const float* x, int64_t n_hops, int hop, int64_t stride, int n_mics,
+                  const Limits* limits, double* powers) {
+  return calm_hops(x, n_hops, hop, stride, n_mics, *limits, powers, powers + n_mics);
+}
+void hop_levels(const float* x, int64_t n_hops, int hop, int64_t stride, int n_mics, double silent,
+                double* levels) {
+  levels_db(x, n_hops, hop, stride, n_mics, silent, levels);
 }
 
 // windows: analysis (512), then synthesis; nets: the mask network, then one for each beam. All are
