@@ -1,8 +1,14 @@
-"""A worker is killed, as for memory: the command ends with one line, and the next one goes on."""
+"""A worker is killed, as for memory: the command ends with one line, and the next one goes on.
+
+Those of `sweep` are started and missed as those of `simulate`.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +19,7 @@ import yaml
 from cli import succeeded, voice, write
 from faults import SCENE, said_when_a_worker_is_killed
 
+from clearbeam.training import peers
 from simulate import SceneConfig, write_dataset
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes")
@@ -49,24 +56,6 @@ def test_of_simulate_and_whole_mixtures_stay(tmp_path):
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 40
 
 
-def test_of_sweep_and_points_that_are_done_stay(tmp_path):
-    pytest.importorskip("pyarrow")
-    scene = SCENE | {"array": {"names": ["laptop_2mic"]}}
-    (tmp_path / "scene.yaml").write_text(yaml.safe_dump(scene))
-    sweep = {"scene": "scene.yaml", "grid": {"snr_db": [0, 5, 10, 15]}, "systems": ["noisy"],
-             "metrics": ["si_sdr"], "count": 2}  # fmt: skip
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    words = ["sweep", tmp_path / "sweep.yaml", "--out", tmp_path / "out"]
-    records = "points/*/0000/*/record.json"
-    said = said_when_a_worker_is_killed(some(tmp_path / "out", records), *words, "--jobs", 2)
-    assert len(said) == 1 and "the same command goes on from here" in said[0]
-    kept = finished(tmp_path / "out", records)
-    assert kept and not (tmp_path / "out" / "results.csv").exists()
-    succeeded(*words)
-    assert kept.items() <= finished(tmp_path / "out", records).items()
-    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 4 * 2
-
-
 def test_of_evaluate_and_scored_clips_stay(data, tmp_path):
     out, ledger = tmp_path / "scores.json", tmp_path / "scores.clips.jsonl"
     words = ["evaluate", data, "--system", "noisy", "--system", "oracle-mvdr", "--metrics",
@@ -81,7 +70,7 @@ def test_of_evaluate_and_scored_clips_stay(data, tmp_path):
 
 
 def test_of_enhance_and_it_is_told_to_resume(tmp_path):
-    x = np.tile(voice(1), (4, 1))
+    x = np.tile(voice(1), (2, 1))
     files = [write(tmp_path / f"{k}.wav", x) for k in range(12)]
     out = tmp_path / "out"
     words = ["enhance", *files, "--model", "mono", "--out", f"{out}/"]
@@ -95,13 +84,12 @@ def test_of_enhance_and_it_is_told_to_resume(tmp_path):
     assert len(list(out.iterdir())) == len(files), "what the killed one left is gone"
 
 
-@pytest.mark.parametrize("of", ["data.workers=1", "processes=2"])
-def test_of_train_and_the_checkpoint_stays(data, tmp_path, of):
+def test_of_train_that_loads_clips_and_the_checkpoint_stays(data, tmp_path):
     pytest.importorskip("lightning")
     import torch
 
     out = tmp_path / "run"
-    words = ["train", "mask", *TRAIN, of, f"data.train={data}", f"data.valid={data}",
+    words = ["train", "mask", *TRAIN, "data.workers=1", f"data.train={data}", f"data.valid={data}",
              f"data.cache={tmp_path / 'cache'}", "--out", out]  # fmt: skip
     log = out / "log.jsonl"
     said = said_when_a_worker_is_killed(lambda: log.is_file() and '"step": 3,' in log.read_text(),
@@ -111,3 +99,33 @@ def test_of_train_and_the_checkpoint_stays(data, tmp_path, of):
     assert "the same command goes on from the last checkpoint" in said[-1]
     assert torch.load(out / "last.ckpt", weights_only=True)["step"] >= 2
     assert not list(out.glob(".*.partial*"))
+
+
+def die(rank: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_of_train_that_shares_gradients_as_soon_as_they_are_missed():
+    with pytest.raises(ChildProcessError, match="goes on from the last checkpoint"):
+        with peers.beside(2, die):
+            (process,) = multiprocessing.active_children()
+            process.join()
+            raise RuntimeError("what a step says that waits for the gradients of others")
+
+
+def test_of_train_that_shares_gradients_when_nobody_would_miss_it_for_long(monkeypatch):
+    """A process that dies before the others have found it is waited for, by them, half an hour."""
+    ended = threading.Event()
+    codes: list[int] = []
+    monkeypatch.setattr(peers, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(peers, "_GRACE_S", 0.01)
+    monkeypatch.setattr(peers.os, "_exit", lambda code: codes.append(code) or ended.set())
+    with peers.beside(2, die):
+        ended.wait(60)
+    assert codes[0] == 2
+
+
+def test_an_error_of_a_process_that_shares_the_work_stays_itself():
+    with pytest.raises(RuntimeError, match=r"^of this one$"):
+        with peers.beside(1, die):
+            raise RuntimeError("of this one")

@@ -105,10 +105,13 @@ def _watched(processes: list[SpawnProcess]) -> Iterator[None]:
                 say_error(ChildProcessError(_DIED))
                 os._exit(BAD_INPUT)
 
+    if not processes:
+        yield
+        return
     watcher = threading.Thread(target=watch, daemon=True)
-    if processes:
-        watcher.start()
+    watcher.start()
     try:
         yield
     finally:
         over.set()
+        watcher.join()
