@@ -18,7 +18,7 @@ import torch
 from evaluated import FAST, N_CLIPS, counting, scores, write_clips
 from safetensors.torch import save_file
 
-from clearbeam import evaluate, systems
+from clearbeam import systems
 from clearbeam.evaluate import evaluate_dataset
 from clearbeam.ledger import Ledger, Row, fingerprint
 from clearbeam.metrics import METRICS, si_sdr, stoi
