@@ -19,6 +19,7 @@ from torch import Tensor
 
 from multichannel.stft import STFTConfig
 from simulate import read_manifest
+from simulate.disk import allocate
 from simulate.sound_files import read_sound
 
 LEVEL = 0.1  # RMS of mic 0 of every clip before augmentation
@@ -136,6 +137,9 @@ def pack(records: Sequence[dict], folder: Path, n_mics: int | None = None) -> No
         records: of a data set.
         folder: exists.
         n_mics: first mics only; None keeps all.
+
+    Raises:
+        OSError: the disk has no room for them.
     """
     n_samples = np.array([samples_of(record) for record in records])
     mics = np.array([len(record["array"]["positions_m"]) for record in records])
@@ -145,6 +149,8 @@ def pack(records: Sequence[dict], folder: Path, n_mics: int | None = None) -> No
     index = np.stack([starts[:-1], mics, n_samples, earlies[:-1]], axis=1).astype(np.int64)
     mixture = open_memmap(folder / "mixture.npy", "w+", np.int16, (int(starts[-1]),))
     early = open_memmap(folder / "early.npy", "w+", np.int16, (int(earlies[-1]),))
+    for name in ("mixture.npy", "early.npy"):
+        allocate(folder / name)
     for row, record in enumerate(records):
         clip = read_clip(record)
         clip["mixture"] = clip["mixture"][: mics[row]]

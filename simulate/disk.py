@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +20,6 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno in _NO_ROOM:
             error.filename = str(path)
         raise
-
-
-def check_room(folder: Path, n_bytes: int) -> None:
-    """Raise OSError where so many bytes clearly do not fit on the disk of `folder`."""
-    if shutil.disk_usage(folder).free < n_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def allocate(path: Path) -> None:

@@ -100,13 +100,13 @@ def test_a_mixture_that_vanishes_from_under_evaluate_is_named(data, tmp_path, mo
 
 def test_a_mixture_that_vanishes_from_under_train_is_named(data, tmp_path, monkeypatch):
     needs("train")
-    from clearbeam.training import packed
+    from clearbeam.training import sources
 
     lost = data / "0000" / "0000002" / "early1.flac"
     whole = lost.read_bytes()
     words = command("train", tmp_path, tmp_path / "out")
     with monkeypatch.context() as patch:
-        vanishing(patch, packed, "pack", lost)
+        vanishing(patch, sources, "pack", lost)
         refused("early1.flac", *words)
     assert not list(tmp_path.glob("cache/[!.]*"))
     lost.write_bytes(whole)

@@ -14,10 +14,9 @@ from numpy.lib.format import open_memmap
 
 from clearbeam.console import progress
 from clearbeam.training.config import Simulated, TrainConfig, relative
-from clearbeam.training.packed import pack_clips
 from multichannel.augment import ON_SPECTRA, augment
 from multichannel.cache import CachedClips, FrontEnd, create_cache, is_cache, write_row
-from multichannel.data import Clip, PackedClips, Recorded, Source, levelled, records_of
+from multichannel.data import Clip, PackedClips, Recorded, Source, levelled, pack, records_of
 from multichannel.enhance import LONGEST_MS, SAMPLE_RATE, stft_of_latency
 from multichannel.weights import find_weights
 from simulate.disk import allocate, naming
@@ -101,7 +100,7 @@ def open_source(
         return _ready_cache(config, where, which, front_end)
     if front_end:
         return CachedClips(_front_end_cache(config, where, which, cache_of(config, folder)))
-    packed = partial(pack_clips, n_mics=n_mics)
+    packed = partial(pack, n_mics=n_mics)
     return PackedClips(kept_clips(config, where, cache_of(config, folder), "clips", packed, n_mics))
 
 
