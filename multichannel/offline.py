@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from multichannel.compiled import CompiledGTCRN, can_compile
-from multichannel.gtcrn import GTCRN, GTCRNState
+from multichannel.gtcrn import GTCRN
 
 BACKENDS = ("auto", "torch", "native")
 
@@ -48,7 +48,6 @@ def _one_leading_axis(x: Tensor) -> Tensor:
 
 CompiledState = Sequence[CompiledGTCRN]
 AnyNet = GTCRN | CompiledNet
-AnyState = GTCRNState | CompiledState
 
 
 def ready_net(net: GTCRN, backend: str = "auto") -> AnyNet:
