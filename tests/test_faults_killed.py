@@ -87,7 +87,7 @@ def test_a_killed_stream_leaves_no_file_and_the_next_one_nothing_else(tmp_path, 
 
 def test_results_are_announced_when_all_of_them_are_there(tmp_path):
     """`segments.json` says that a meeting is done, so it comes last: no kill leaves it alone."""
-    import clearbeam.talkers as talkers
+    import clearbeam.talker_files as talkers
 
     made, folder = tmp_path / "made", tmp_path / "out"
     made.mkdir()
