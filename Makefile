@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Small networks run fastest on one thread a process, and an idle second thread only gets in the way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs coverage bench clean
+.PHONY: demo test lint docs coverage audit bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/clearbeam demo --out demo
@@ -26,11 +26,17 @@ docs: $(INSTALLED)
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --cov --cov-report term:skip-covered
 
+# Known vulnerabilities of the pinned packages; asks PyPI.
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --strict
+
 bench: $(INSTALLED)
 	for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo site
+	rm -rf $(VENV) $(VENV)-audit build dist *.egg-info demo site
 
 # PESQ is published as C source only: without a compiler its column is left out and its tests skip.
 $(INSTALLED): pyproject.toml constraints.txt
