@@ -216,7 +216,9 @@ def _code(task: str) -> list[Path]:
     rooms, modules = [multichannel], list(_MODULES)
     if task == "separate":
         rooms, modules = [*rooms, separation], [*modules, *_MODULES_OF_SEPARATION]
-    files = [path for room in rooms for path in sorted(Path(room.__path__[0]).glob("*.py"))]
+    folders = [Path(room.__path__[0]) for room in rooms]
+    code = ("*.py", "native/*.cpp", "native/*.h")
+    files = [path for one in folders for kind in code for path in sorted(one.glob(kind))]
     return files + [Path(__file__).with_name(f"{name}.py") for name in modules]
 
 

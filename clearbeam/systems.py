@@ -95,8 +95,9 @@ def system_files(name: str) -> list[Path]:
         return [path for path in sorted(said.folder.iterdir()) if path.suffix in _SUFFIXES]
     weights = [said.weights] if said.weights is not None else []
     if said.front in OURS:
-        # The mask network of the package stands before any other of ours.
-        weights = [find_weights(said.model), find_weights("mono")]
+        # The mask network of the package stands before any other of ours, and one after `default`.
+        others = ("mono", "refine") if said.model == "default" else ("mono",)
+        weights = [find_weights(name) for name in (said.model, *others)]
     files = [file for path in weights for file in (path, path.with_suffix(".json"))]
     return [file for file in dict.fromkeys(files) if file.is_file()]
 

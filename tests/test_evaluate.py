@@ -19,7 +19,7 @@ from evaluated import FAST, N_CLIPS, counting, scores, write_clips
 from safetensors.torch import save_file
 
 from clearbeam import systems
-from clearbeam.evaluate import evaluate_dataset
+from clearbeam.evaluate import _code, evaluate_dataset
 from clearbeam.ledger import Ledger, Row, fingerprint
 from clearbeam.metrics import METRICS, si_sdr, stoi
 from clearbeam.scores import Speed
@@ -146,6 +146,13 @@ def test_other_audio_weights_or_metrics_make_old_scores_worthless(dataset, count
         report = evaluate_dataset(dataset, [name], metrics=("si_sdr",), json_path=out, limit=1)
         found.append(scores(report, name))
     assert found[0] != found[1]
+
+
+def test_scores_depend_on_all_code_and_weights_of_what_is_scored():
+    code = {path.name for path in _code("separate")}
+    assert {"stft.py", "live.cpp", "mixture.cpp", "calm.h", "wiener.py", "metrics.py"} <= code
+    weights = {path.stem for path in systems.system_files("clearbeam")}
+    assert weights == {"default", "mono", "refine"}
 
 
 def test_a_fingerprint_follows_the_code_and_weights_of_a_folder(tmp_path):

@@ -23,6 +23,7 @@ from multichannel.gtcrn import GTCRN, GTCRNConfig
 from multichannel.weights import save_gtcrn
 
 N_SAMPLES = 1000
+ENDS = ("safetensors", "json")
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +119,11 @@ def test_every_name_checks_and_paths_may_hold_any_sign(weights):
     config.write_text('{"network": {}}')
     assert system_files(f"mvdr+gtcrn:{weights}") == [weights, config]
     config.unlink()
-    shipped = ["default.safetensors", "default.json", "mono.safetensors", "mono.json"]
+    shipped = [f"{name}.{end}" for name in ("default", "mono", "refine") for end in ENDS]
     assert [path.name for path in system_files("clearbeam@0,2")] == shipped
-    assert [path.name for path in system_files("mono")] == shipped[2:]
+    assert [path.name for path in system_files("mono")] == shipped[2:4]
     names = [path.name for path in system_files(f"wpe+clearbeam:{weights}")]
-    assert names == ["weights.safetensors", *shipped[2:]]
+    assert names == ["weights.safetensors", *shipped[2:4]]
     assert system_files("noisy") == []
 
 
