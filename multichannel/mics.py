@@ -90,10 +90,12 @@ class MicGuard:
         gain = self.gain
         hops = raw if (gain == 1).all() else raw * gain[:, None, None].astype(np.float32)
         out = np.zeros(hops.shape[:2], np.bool_)
-        t = -1
-        while (
-            t := t + 1 + self._n_calm(torch.from_numpy(hops[:, t + 1 :]).flatten(1))
-        ) < hops.shape[1]:
+
+        def suspicious_from(t: int) -> int:
+            return t + self._n_calm(torch.from_numpy(hops[:, t:]).flatten(1))
+
+        t = suspicious_from(0)
+        while t < hops.shape[1]:
             broken = ~(np.abs(hops[:, t]) < _ENDLESS)
             if broken.any():
                 hops = np.array(hops)
@@ -108,6 +110,7 @@ class MicGuard:
                 rest, rest_out = self._guarded(raw[:, t + 1 :])
                 hops = np.concatenate([hops[:, : t + 1], rest], 1)
                 return hops, np.concatenate([out[:, : t + 1], rest_out], 1)
+            t = suspicious_from(t + 1)
         return hops, out
 
     def leave_out(self, mics: Tensor, seconds: float) -> None:
