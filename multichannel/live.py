@@ -146,7 +146,10 @@ class LiveStream:
         del parts["engine"]["counts"]
         self._engine.load_state(parts["engine"])
         for owner, judge in self._judges().items():
-            judge.load_state(parts[owner])
+            try:
+                judge.load_state(parts[owner])
+            except KeyError as error:
+                raise ValueError(f"expected {error} in the state of a stream's {owner}") from None
         self.n_in, self.n_out = int(counts[0]), int(counts[1])
 
 

@@ -175,8 +175,8 @@ class Separator(nn.Module):
     ) -> Separated:
         """As `forward`, with all of `Separated`."""
         self._check(x, n_talkers, reference_mic)
-        x, level = self._believed(x.to(self.long.analysis_window.device, torch.float32))
-        Z, mic = self.long(x), int(living_mic(x.abs().amax(-1), reference_mic))
+        x, Z, level = self._believed(x.to(self.long.analysis_window.device, torch.float32))
+        mic = int(living_mic(x.abs().amax(-1), reference_mic))
         if self.net is None:
             masks = self._blind(Z, n_talkers or 1)
         else:
@@ -190,15 +190,17 @@ class Separator(nn.Module):
             streams = cleaned(self.post, seen, self.stft, x.shape[-1])
         return _loudest_first(level.lowered(streams), masks, Z[mic])
 
-    def _believed(self, x: Tensor) -> tuple[Tensor, SteadyLevel]:
-        """A clip, silent where a mic fails or changes anywhere in it, as loud at the end as at the
-        beginning; and what takes that back."""
+    def _believed(self, x: Tensor) -> tuple[Tensor, Tensor, SteadyLevel]:
+        """A clip and its long spectrum, silent where a mic fails or changes anywhere in it, as loud
+        at the end as at the beginning; and what takes that back."""
         x, hop, n_samples = without_failing(x), self.stft.config.hop, x.shape[-1]
+        level = SteadyLevel(hop, SAMPLE_RATE)
+        x = level.raised(nn.functional.pad(x, (0, -n_samples % hop)))[:, :n_samples]
         Z = self.long(x)
         changed = ChangeFinder(LONG, SAMPLE_RATE).step(Z, mics_out(Z))
-        x = nn.functional.pad(x.masked_fill(changed[:, None], 0), (0, -n_samples % hop))
-        level = SteadyLevel(hop, SAMPLE_RATE)
-        return level.raised(x)[:, :n_samples], level
+        if changed.any():
+            x, Z = x.masked_fill(changed[:, None], 0), Z.masked_fill(changed[:, None, None], 0)
+        return x, Z, level
 
     def _check(self, x: Tensor, n_talkers: int | None, reference_mic: int) -> None:
         if x.ndim != 2 or x.shape[-1] < 1:

@@ -187,6 +187,11 @@ def test_what_does_not_fit_is_refused(enhancer):
     with pytest.raises(ValueError, match="torch stream"):
         counts = torch.tensor([0, 0, 2])
         stream.load_state({"counts": counts, "native": torch.zeros(3)})
+    for lost in ("guard.powers", "level.gain_db"):
+        state = stream.state()
+        del state[lost]
+        with pytest.raises(ValueError, match=lost.split(".")[1]):
+            stream.load_state(state)
 
 
 def test_without_a_compiler_auto_is_torch(enhancer, monkeypatch):
