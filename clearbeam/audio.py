@@ -21,6 +21,7 @@ import soxr
 from numpy.typing import NDArray
 
 from clearbeam.files import replacing
+from simulate.disk import tidying
 from simulate.sound_files import check_rate, new_sound
 
 Block = NDArray[np.float32]
@@ -243,22 +244,22 @@ def write_audio(
     """
     with replacing(path) as partial:
         scratch = partial.with_name(partial.name + ".w64")
-        try:
-            gain = 1.0 / max(1.0, _write_float(scratch, blocks, sample_rate, channels))
-            if subtype in ("FLOAT", "DOUBLE"):
-                gain = 1.0
-            if gain < 1.0:
-                loss_db = -20 * math.log10(gain)
-                warnings.warn(
-                    f"{path.name} would clip: attenuated by {loss_db:.1f} dB", stacklevel=2
-                )
-            _encode(scratch, partial, subtype, FORMATS[path.suffix.lower()], gain)
-        except OSError as error:
-            if error.filename not in (str(scratch), str(partial)):
-                raise  # of what is read
-            raise OSError(f"cannot write {path}: {error.strerror}; is the disk full?") from None
-        finally:
-            scratch.unlink(missing_ok=True)
+        with tidying(lambda: scratch.unlink(missing_ok=True)):
+            try:
+                gain = 1.0 / max(1.0, _write_float(scratch, blocks, sample_rate, channels))
+                if subtype in ("FLOAT", "DOUBLE"):
+                    gain = 1.0
+                if gain < 1.0:
+                    loss_db = -20 * math.log10(gain)
+                    warnings.warn(
+                        f"{path.name} would clip: attenuated by {loss_db:.1f} dB", stacklevel=2
+                    )
+                _encode(scratch, partial, subtype, FORMATS[path.suffix.lower()], gain)
+            except OSError as error:
+                if error.filename not in (str(scratch), str(partial)):
+                    raise  # of what is read
+                why = f"cannot write {path}: {error.strerror}; is the disk full?"
+                raise OSError(why) from None
 
 
 def _write_float(path: Path, blocks: Iterable[Block], sample_rate: int, channels: int) -> float:

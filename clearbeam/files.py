@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from simulate.disk import naming
+from simulate.disk import naming, tidying
 
 _HOST = platform.node()  # folders may be shared, numbers of processes are not
 
@@ -25,14 +25,14 @@ def replacing(path: Path) -> Iterator[Path]:
     made = make_folder(path.parent)
     _remove_abandoned(path)
     partial = path.with_name(f".{path.stem}.{_HOST}-{os.getpid()}.partial{path.suffix}")
-    try:
-        with naming(path):
-            yield partial
-        os.replace(partial, path)
-    except BaseException:
+
+    def tidy() -> None:
         partial.unlink(missing_ok=True)
         remove_empty(made)
-        raise
+
+    with tidying(tidy), naming(path):
+        yield partial
+        os.replace(partial, path)
 
 
 def _remove_abandoned(path: Path) -> None:

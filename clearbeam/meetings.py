@@ -11,7 +11,6 @@ All rates are shares of the true speech, without a collar, where two at once cou
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -33,6 +32,7 @@ from clearbeam.talker_files import Talkers, write_talkers
 from clearbeam.transcribe import EMBEDDED, Recogniser, load_recogniser
 from separation.separate import model_files
 from separation.windows import Sound
+from simulate.disk import scratch_folder
 from simulate.meeting_text import Said
 
 TASK = "meeting"
@@ -167,10 +167,10 @@ def _row(
 ) -> Row:
     recording = Recording([meeting.mixture])
     n_talkers = len({said.speaker for said in truth})
-    with tempfile.TemporaryDirectory() as folder, one_thread():
+    with scratch_folder() as folder, one_thread():
         start = time.process_time()
         try:
-            talkers = _run(system, recording, n_talkers, Path(folder), recogniser)
+            talkers = _run(system, recording, n_talkers, folder, recogniser)
         except Exception as error:
             raise RuntimeError(f"{system} failed on meeting {meeting.name}: {error!r}") from error
         compute_s = time.process_time() - start

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulate.corpus import is_manifest, load_corpus, write_corpus
-from simulate.disk import write_text
+from simulate.disk import tidying, write_text
 from simulate.parsing import from_json
 from simulate.scene_config import SceneConfig
 from simulate.workers import for_each
@@ -115,16 +115,15 @@ def appearing(folder: Path) -> Iterator[Path]:
     later one makes.
     """
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.rename(folder)
-    except OSError:
-        # Another run was first; what it made has the same bytes.
-        if not _is_whole(folder):
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with tidying(partial(shutil.rmtree, temporary, ignore_errors=True)):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            temporary.rename(folder)
+        except OSError:
+            # Another run was first; what it made has the same bytes.
+            if not _is_whole(folder):
+                raise
 
 
 def write_record(folder: Path, record: dict, unreadable: Sequence[str] = ()) -> None:

@@ -22,6 +22,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
+from simulate.disk import tidy_up
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -33,7 +35,6 @@ _AHEAD = 1000  # tasks a cluster holds at most: a million at once would only fil
 _CONNECT_S = 20
 _BLOCK = 100  # indices to a task where each takes a moment
 _ALONE = threading.Lock()
-_AT_WORK = threading.Event()  # in a worker: between taking an item and handing over its result
 
 
 def for_each(
@@ -67,7 +68,7 @@ def _block(work: Callable[[int], T], count: int, size: int, first: int) -> tuple
 
 def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iterator[T]:
     context = multiprocessing.get_context("spawn")
-    task, left = partial(_until_stopped, work), iter(items)
+    left = iter(items)
     with (
         environment(dict.fromkeys(ONE_THREAD, "1") | _KEEP_MEMORY),
         ProcessPoolExecutor(jobs, context, initializer=_begin) as pool,
@@ -75,7 +76,7 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iter
 
         def submit(n: int) -> set[Future[T]]:
             with _without_ctrl_c():
-                return {pool.submit(task, item) for item in islice(left, n)}
+                return {pool.submit(work, item) for item in islice(left, n)}
 
         try:
             running = submit(2 * jobs)
@@ -120,22 +121,9 @@ def _begin() -> None:
 
 
 def _leave(*_: object) -> None:
-    """Leave through all that tidies up on the way, once; at once where no work is under way."""
-    if not _AT_WORK.is_set():  # the pool would take an exception for a result, and go on
-        os._exit(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit
-
-
-def _until_stopped(work: Callable[[S], T], item: S) -> T:
-    try:
-        try:
-            _AT_WORK.set()
-            return work(item)
-        finally:
-            _AT_WORK.clear()
-    except SystemExit:  # the pool would go on with the next item
-        os._exit(1)
+    """Leave at once: an exception would be lost where a library calls back, and the pool go on."""
+    tidy_up()
+    os._exit(1)
 
 
 def end_with_parent() -> None:

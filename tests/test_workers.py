@@ -1,15 +1,20 @@
-"""Work in several processes that somebody stops half-way."""
+"""Work, in one process or several, that somebody stops half-way."""
 
 from __future__ import annotations
 
+import io
+import signal
 import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from cli import tree
 
 from clearbeam.files import replacing
+from simulate import sound_files
 from simulate.workers import for_each
 
 
@@ -63,3 +68,57 @@ def test_a_worker_that_is_stopped_between_two_pieces_of_work_takes_no_other(tmp_
     with pytest.raises(KeyboardInterrupt):
         results.throw(KeyboardInterrupt())
     assert "3.txt" not in tree(tmp_path)
+
+
+class SlowFile(io.BytesIO):
+    """What libsndfile calls back to write, and waits for."""
+
+    def __init__(self, begun: Path) -> None:
+        """Told by a file that it has begun."""
+        super().__init__()
+        self.begun = begun
+
+    def write(self, data: object) -> int:
+        """Begin, and take a minute."""
+        self.begun.touch()
+        time.sleep(60)
+        return 0
+
+
+def write_slowly(folder: Path, index: int) -> int:
+    """The second item begins a file and a sound; the first one ends when it has."""
+    begun = folder / "begun"
+    if index:
+        with replacing(folder / "made" / "half") as half:
+            half.touch()
+            soundfile.write(SlowFile(begun), np.zeros(100), 16_000, format="WAV")
+    while not begun.exists():
+        time.sleep(0.01)
+    return index
+
+
+def test_a_worker_that_is_stopped_while_a_library_calls_back_leaves_without_a_word(tmp_path, capfd):
+    results = for_each(partial(write_slowly, tmp_path), range(2), jobs=2)
+    assert next(results) == 0
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt())
+    assert tree(tmp_path) == {"begun"}
+    assert capfd.readouterr().err == ""
+
+
+def test_ctrl_c_while_libsndfile_calls_back_is_not_lost(tmp_path, monkeypatch, capfd):
+    plain = io.FileIO.write
+
+    def write(file: io.FileIO, data: object) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return plain(file, data)
+
+    for container in ("FLAC", "WAV"):
+        path = tmp_path / container
+        with pytest.raises(KeyboardInterrupt):
+            with sound_files.new_sound(path, 16_000, 1, "PCM_16", container) as file:
+                monkeypatch.setattr(sound_files._Whole, "write", write)
+                file.write(np.zeros(100_000))
+        monkeypatch.undo()
+    assert capfd.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
