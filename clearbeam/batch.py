@@ -62,13 +62,8 @@ def enhance_many(
     largest_first = sorted(jobs, key=_size, reverse=True)
     with _heard_here(on_seconds, processes) as tell:
         work = partial(_enhance, networks, settings, tell)
-        try:
-            yield from for_each(work, largest_first, processes)
-        except ChildProcessError:
-            raise ChildProcessError(
-                "a worker process died, perhaps killed for memory; "
-                "the same command with --resume goes on, with fewer --jobs if need be"
-            ) from None
+        again = "the same command with --resume goes on"
+        yield from for_each(work, largest_first, processes, again=again)
 
 
 def _size(job: Job) -> float:

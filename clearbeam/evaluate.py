@@ -180,7 +180,7 @@ def remembered(
     todo = [(clip, systems) for clip, systems in missing if systems]
     progress = progress or (lambda done, total: None)
     progress(len(rows), len(keys))
-    for done in for_each(work, todo, jobs):
+    for done in for_each(work, todo, jobs, again=ledger.again):
         for row in done:
             rows[row.clip, row.system] = row
             ledger.add(keys[row.clip, row.system], row)

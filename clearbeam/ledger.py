@@ -70,6 +70,13 @@ class Ledger:
             except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
                 continue
 
+    @property
+    def again(self) -> str:
+        """What to do where scoring broke off, in words."""
+        if self.path is None:
+            return "nothing is kept without --json: do it again"
+        return "the same command goes on from here"
+
     def find(self, key: str, metrics: Iterable[str]) -> Row | None:
         """The row of `key` if it holds every one of `metrics`."""
         row = self._rows.get(key)

@@ -38,21 +38,26 @@ _ALONE = threading.Lock()
 
 
 def for_each(
-    work: Callable[[S], T], items: Sequence[S], jobs: int = 1, cluster: str | None = None
+    work: Callable[[S], T],
+    items: Sequence[S],
+    jobs: int = 1,
+    cluster: str | None = None,
+    again: str = "the same command goes on from here",
 ) -> Iterator[T]:
     """Results of `work` for all items, as they get done and so in any order.
 
     jobs: processes to start here, each with one thread; 1 works in this process.
     cluster: address of a Dask scheduler (`tcp://host:8786`) or its scheduler file, instead of jobs.
     Its workers see the same files under the same names and have this package installed.
-    Raises what the work raises; ChildProcessError when a process dies, OSError
-    when the cluster does not answer, ImportError without Dask.
+    again: what to do where a process died, in words.
+    Raises what the work raises; ChildProcessError when a process dies, OSError when the cluster
+    does not answer, ImportError without Dask.
     """
     if cluster is not None:
-        return _on_cluster(work, items, cluster)
+        return _on_cluster(work, items, cluster, again)
     if jobs == 1 or len(items) < 2:
         return map(work, items)
-    return _in_processes(work, items, min(jobs, len(items)))
+    return _in_processes(work, items, min(jobs, len(items)), again)
 
 
 def in_order(work: Callable[[int], T], count: int, jobs: int = 1) -> list[T]:
@@ -66,7 +71,7 @@ def _block(work: Callable[[int], T], count: int, size: int, first: int) -> tuple
     return first, [work(index) for index in range(first, min(first + size, count))]
 
 
-def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iterator[T]:
+def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int, again: str) -> Iterator[T]:
     context = multiprocessing.get_context("spawn")
     left = iter(items)
     with (
@@ -85,15 +90,15 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int) -> Iter
                 running |= submit(len(done))
                 for future in done:
                     yield future.result()
-        except BrokenProcessPool:
+        except BaseException as error:  # nobody waits for the rest
+            for process in list(pool._processes.values()):  # the pool forgets those just started
+                process.terminate()
+            if not isinstance(error, BrokenProcessPool):
+                raise
             raise ChildProcessError(
                 "a worker process died, perhaps killed for memory; "
-                "the same command goes on from here, with fewer --jobs if need be"
+                f"{again}, with fewer --jobs if need be"
             ) from None
-        except BaseException:  # nobody waits for the rest
-            for process in list(pool._processes.values()):
-                process.terminate()
-            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -138,7 +143,9 @@ def end_with_parent() -> None:
     threading.Thread(target=end, daemon=True).start()
 
 
-def _on_cluster(work: Callable[[S], T], items: Sequence[S], address: str) -> Iterator[T]:
+def _on_cluster(
+    work: Callable[[S], T], items: Sequence[S], address: str, again: str
+) -> Iterator[T]:
     try:
         from distributed import Client, KilledWorker, as_completed
     except ImportError:
@@ -162,8 +169,7 @@ def _on_cluster(work: Callable[[S], T], items: Sequence[S], address: str) -> Ite
                 yield future.result()
             except KilledWorker:  # after those that tried it again
                 raise ChildProcessError(
-                    "workers of the cluster died, perhaps killed for memory; "
-                    "the same command goes on from here"
+                    f"workers of the cluster died, perhaps killed for memory; {again}"
                 ) from None
 
 

@@ -63,7 +63,7 @@ def said_when_a_worker_is_killed(there: Callable[[], object], *args: object) -> 
     for worker in workers_of(process.pid)[:1]:
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
-    _, words = process.communicate()
+    _, words = process.communicate(timeout=900)  # it is long over, or never
     if process.returncode == 0:
         pytest.skip("it was done before a worker could be killed")
     assert process.returncode == 2, words

@@ -1,7 +1,4 @@
-"""A worker is killed, as for memory: the command ends with one line, and the next one goes on.
-
-Those of `sweep` are started and missed as those of `simulate`.
-"""
+"""A worker is killed, as for memory: the command ends with one line, and the next one goes on."""
 
 from __future__ import annotations
 
@@ -67,6 +64,29 @@ def test_of_evaluate_and_scored_clips_stay(data, tmp_path):
     succeeded(*words)
     assert ledger.read_text().startswith(kept) and out.is_file()
     assert len(ledger.read_text().splitlines()) == 12 * 2
+
+
+def test_of_evaluate_that_keeps_nothing_as_soon_as_it_is_started(data):
+    words = ["evaluate", data, "--system", "noisy", "--metrics", "si_sdr,stoi"]
+    said = said_when_a_worker_is_killed(lambda: True, *words, "--jobs", 2)
+    assert len(said) == 1 and "nothing is kept without --json: do it again, with" in said[0]
+
+
+def test_of_sweep_and_what_was_simulated_and_scored_stays(tmp_path):
+    pytest.importorskip("pyarrow")
+    sweep = {"scene": "scene.yaml", "grid": {"snr_db": [0, 5, 10, 20]}, "systems": ["noisy"],
+             "metrics": ["si_sdr"], "count": 4}  # fmt: skip
+    for name, content in (("scene", SCENE), ("sweep", sweep)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    out, records = tmp_path / "out", "points/*/0*/0*/record.json"
+    words = ["sweep", tmp_path / "sweep.yaml", "--out", out]
+    said = said_when_a_worker_is_killed(some(out, records), *words, "--jobs", 2)
+    assert len(said) == 1 and "the same command goes on from here" in said[0]
+    kept = finished(out, records)
+    assert kept and not (out / "results.parquet").exists()
+    succeeded(*words)
+    assert kept.items() <= finished(out, records).items()
+    assert (out / "results.parquet").is_file() and len(finished(out, records)) == 4 * 4
 
 
 def test_of_enhance_and_it_is_told_to_resume(tmp_path):
