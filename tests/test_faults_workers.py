@@ -145,6 +145,26 @@ def test_of_train_that_shares_gradients_when_nobody_would_miss_it_for_long(monke
     assert codes[0] == 2
 
 
+def lack(rank: int) -> None:
+    raise ValueError(f"expected a clip, found none in process {rank}")
+
+
+def test_what_only_another_process_finds_wrong_is_what_is_said(capfd):
+    with pytest.raises(ValueError, match=r"^expected a clip, found none in process 1$"):
+        with peers.beside(2, lack):
+            (process,) = multiprocessing.active_children()
+            process.join()
+            raise RuntimeError("what a step says that waits for the gradients of others")
+    assert capfd.readouterr().err == ""
+
+
+def test_what_all_processes_find_wrong_is_said_once(capfd):
+    with pytest.raises(ValueError, match=r"found none in process 0$"):
+        with peers.beside(2, lack):
+            lack(0)
+    assert capfd.readouterr().err == ""
+
+
 def test_an_error_of_a_process_that_shares_the_work_stays_itself():
     with pytest.raises(RuntimeError, match=r"^of this one$"):
         with peers.beside(1, die):

@@ -8,8 +8,9 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from clearbeam.console import BAD_INPUT, err, say_error
@@ -31,22 +32,26 @@ Work = Callable[[int], object]
 def beside(n: int, work: Work) -> Iterator[None]:
     """`work(rank)` for the ranks 1 to n - 1 in processes of their own; the block is rank 0.
 
-    Raises ChildProcessError where one of them died, or one that loads clips for the block.
+    Raises what the block raises or, where it broke off because one of them had, what that one
+    raised; ChildProcessError where one died, or one that loads clips for the block.
     """
     processes: list[SpawnProcess] = []
+    told: list[Connection] = []
     with environment(_meeting_place() if n > 1 else {}):
         try:
             for rank in range(1, n):
                 context = multiprocessing.get_context("spawn")
-                processes.append(context.Process(target=_run, args=(work, rank)))
+                ear, mouth = context.Pipe(duplex=False)
+                told.append(ear)
+                processes.append(context.Process(target=_run, args=(work, rank, mouth)))
                 processes[-1].start()
-            with _watched(processes):
+            with _watched(processes, told):
                 yield
             for process in processes:
                 process.join(timeout=20)
         except RuntimeError as error:
             if _GONE.search(str(error)) or _died(processes):
-                raise ChildProcessError(_DIED) from None
+                raise _reason(told) from None
             raise
         except (ValueError, OSError) as error:
             raise _plain(error) from error
@@ -65,12 +70,13 @@ def _meeting_place() -> dict[str, str]:
     return dict.fromkeys(ONE_THREAD, "1") | where | {"PYTHONWARNINGS": "ignore"}
 
 
-def _run(work: Work, rank: int) -> None:
-    """One of the processes; what its user can put right it says in a line."""
+def _run(work: Work, rank: int, mouth: Connection) -> None:
+    """One of the processes; what its user can put right the first one says, in a line."""
     try:
         work(rank)
     except (ValueError, OSError) as error:
-        say_error(_plain(error))
+        plain = _plain(error)
+        mouth.send(plain if isinstance(plain, OSError) else ValueError(str(plain)))
         sys.exit(BAD_INPUT)
     except RuntimeError as error:
         if _GONE.search(str(error)):
@@ -86,7 +92,16 @@ def _plain(error: ValueError | OSError) -> ValueError | OSError:
     return type(error)(lines[-1].partition(": ")[2])
 
 
-def _died(processes: list[SpawnProcess]) -> bool:
+def _reason(told: Sequence[Connection]) -> ValueError | OSError:
+    """Why one of the processes is no more, where it said so."""
+    for ear in told:
+        with suppress(EOFError, OSError):
+            if ear.poll():
+                return ear.recv()
+    return ChildProcessError(_DIED)
+
+
+def _died(processes: Sequence[SpawnProcess]) -> bool:
     """Whether one of them did; what it was wanted for may notice a moment before the system."""
     for process in processes:
         process.join(timeout=1)
@@ -94,7 +109,7 @@ def _died(processes: list[SpawnProcess]) -> bool:
 
 
 @contextmanager
-def _watched(processes: list[SpawnProcess]) -> Iterator[None]:
+def _watched(processes: Sequence[SpawnProcess], told: Sequence[Connection]) -> Iterator[None]:
     """End this process where it would wait, half an hour and more, for one that has died."""
     over = threading.Event()
 
@@ -102,7 +117,7 @@ def _watched(processes: list[SpawnProcess]) -> Iterator[None]:
         while not over.wait(_LOOK_EVERY_S):
             if any(process.exitcode for process in processes) and not over.wait(_GRACE_S):
                 err.show_cursor()
-                say_error(ChildProcessError(_DIED))
+                say_error(_reason(told))
                 os._exit(BAD_INPUT)
 
     if not processes:
