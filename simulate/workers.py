@@ -78,6 +78,9 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int, again: 
         environment(dict.fromkeys(ONE_THREAD, "1") | _KEEP_MEMORY),
         ProcessPoolExecutor(jobs, context, initializer=_begin) as pool,
     ):
+        # All processes start together: of one that dies while others start, CPython 3.11 makes a
+        # traceback, or waits for those without end.
+        pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
 
         def submit(n: int) -> set[Future[T]]:
             with _without_ctrl_c():

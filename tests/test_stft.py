@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from multichannel import compiled
 from multichannel.compiled import can_compile
-from multichannel.stft import STFT, STFTConfig, griffin_lim
+from multichannel.griffin_lim import griffin_lim
+from multichannel.stft import STFT, STFTConfig
 
 CONFIGS = [
     STFTConfig(),
