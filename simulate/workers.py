@@ -83,8 +83,11 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int, again: 
         pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
 
         def submit(n: int) -> set[Future[T]]:
-            with _without_ctrl_c():
-                return {pool.submit(work, item) for item in islice(left, n)}
+            try:
+                with _without_ctrl_c():
+                    return {pool.submit(work, item) for item in islice(left, n)}
+            except BrokenPipeError:  # one died before it heard what it was started for
+                raise BrokenProcessPool from None
 
         try:
             running = submit(2 * jobs)

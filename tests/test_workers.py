@@ -122,3 +122,12 @@ def test_ctrl_c_while_libsndfile_calls_back_is_not_lost(tmp_path, monkeypatch, c
         monkeypatch.undo()
     assert capfd.readouterr().err == ""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_worker_that_dies_before_it_hears_what_it_is_for_is_one_that_died(monkeypatch):
+    def start(self: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", start)
+    with pytest.raises(ChildProcessError, match=r"a worker process died.*do it again, with fewer"):
+        list(for_each(abs, range(4), jobs=2, again="do it again"))

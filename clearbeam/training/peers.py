@@ -49,7 +49,7 @@ def beside(n: int, work: Work) -> Iterator[None]:
                 yield
             for process in processes:
                 process.join(timeout=20)
-        except RuntimeError as error:
+        except (RuntimeError, BrokenPipeError) as error:
             if _GONE.search(str(error)) or _died(processes):
                 raise _reason(told) from None
             raise
