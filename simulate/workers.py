@@ -134,7 +134,8 @@ def _begin() -> None:
 def _leave(*_: object) -> None:
     """Leave at once: an exception would be lost where a library calls back, and the pool go on."""
     tidy_up()
-    os._exit(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def end_with_parent() -> None:
