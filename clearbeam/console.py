@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -55,6 +56,25 @@ class OneLineErrors(TyperGroup):
         if standalone:
             sys.exit(code)
         return code
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. A broken pipe is no error if it is that of the output (`| head`)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            if _nobody_reads(sys.stdout):
+                raise
+            raise ChildProcessError("a process that this one works with has died") from None
+
+
+def _nobody_reads(stream: TextIO) -> bool:
+    """Whether what is written there comes to nobody; taken for so where there is no telling."""
+    try:
+        poll = select.poll()
+        poll.register(stream, 0)
+    except (AttributeError, OSError):  # Windows; no real file
+        return True
+    return bool(poll.poll(0))
 
 
 def _is_bad_input(error: Exception) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
+
+from simulate.interrupts import ctrl_c_after
 
 RATES_HZ = (1_000, 1_000_000)  # of sound
 MOST_VALUES = 2**29  # samples times channels held at once: an hour of 8 microphones
@@ -79,7 +79,7 @@ def new_sound(
 ) -> Iterator[soundfile.SoundFile]:
     """A new file of any sample type and format; OSError where it cannot be written to its end."""
     with _Whole(path) as file:
-        with _ctrl_c_after():
+        with ctrl_c_after():
             sound = _Sound(file, "w", fs, n_channels, subtype=subtype, format=container)
         with sound:
             yield sound
@@ -90,29 +90,12 @@ class _Sound(soundfile.SoundFile):
     Python, to write bytes, an exception would be printed and forgotten."""
 
     def write(self, data: Any) -> None:
-        with _ctrl_c_after():
+        with ctrl_c_after():
             super().write(data)
 
     def close(self) -> None:
-        with _ctrl_c_after():
+        with ctrl_c_after():
             super().close()
-
-
-@contextmanager
-def _ctrl_c_after() -> Iterator[None]:
-    """Ctrl-C, where it is an exception, comes after the block."""
-    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not raises or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: pressed.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if pressed.is_set():
-            raise KeyboardInterrupt
 
 
 class _Whole(io.FileIO):

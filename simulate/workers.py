@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulate.disk import tidy_up
+from simulate.interrupts import no_ctrl_c_for_children
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -84,7 +85,7 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int, again: 
 
         def submit(n: int) -> set[Future[T]]:
             try:
-                with _without_ctrl_c():
+                with no_ctrl_c_for_children():
                     return {pool.submit(work, item) for item in islice(left, n)}
             except BrokenPipeError:  # one died before it heard what it was started for
                 raise BrokenProcessPool from None
@@ -107,22 +108,6 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int, again: 
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Ctrl-C comes after the block, and never to processes started inside.
-
-    A terminal sends it to all of them; so only the first one answers, and stops the others.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -12,7 +14,7 @@ import typer
 from cli import refused, run, succeeded, tree
 from typer.testing import CliRunner
 
-from clearbeam import __version__
+from clearbeam import __version__, console
 from clearbeam.cli import app
 from clearbeam.console import OneLineErrors, about
 
@@ -90,6 +92,25 @@ def test_what_the_user_can_put_right_is_one_line(error):
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_broken_pipe_is_an_error_unless_it_is_that_of_the_output(monkeypatch):
+    app = failing_app(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    result = CliRunner().invoke(app, ["work"])
+    assert (result.exit_code, result.stderr) == (1, "")
+    monkeypatch.setattr(console, "_nobody_reads", lambda stream: False)
+    result = CliRunner().invoke(app, ["work"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "a process that this one works with has died" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no telling")
+def test_it_is_known_whether_somebody_reads_the_output():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        assert not console._nobody_reads(stream)
+        os.close(reader)
+        assert console._nobody_reads(stream)
 
 
 def test_our_own_mistakes_are_not_dressed_up():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -124,10 +126,27 @@ def test_ctrl_c_while_libsndfile_calls_back_is_not_lost(tmp_path, monkeypatch, c
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_workers_are_started_whole_though_another_thread_hears_ctrl_c(monkeypatch):
+    plain, log = SpawnProcess.start, []
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(int).result()  # a thread from before signals are held back here
+
+        def start(process: SpawnProcess) -> None:
+            log.append("begun")
+            elsewhere.submit(signal.raise_signal, signal.SIGINT).result()
+            plain(process)
+            log.append("started")
+
+        monkeypatch.setattr(SpawnProcess, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            list(for_each(abs, range(4), jobs=2))
+    assert log == ["begun", "started"] * 2
+
+
 def test_a_worker_that_dies_before_it_hears_what_it_is_for_is_one_that_died(monkeypatch):
     def start(self: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", start)
+    monkeypatch.setattr(SpawnProcess, "start", start)
     with pytest.raises(ChildProcessError, match=r"a worker process died.*do it again, with fewer"):
         list(for_each(abs, range(4), jobs=2, again="do it again"))
