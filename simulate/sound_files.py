@@ -18,6 +18,7 @@ MOST_VALUES = 2**29  # samples times channels held at once: an hour of 8 microph
 _BLOCK = 2**20
 _MAX_FLAC_CHANNELS = 8
 _FULL_SCALE = 2**23  # of 24-bit samples
+_ADD_PEAK_CHUNK = 0x1050  # of libsndfile: to float files, with the time, so no two are the same
 _MAX_WAV_BYTES = 2**32 - 2**16  # the size in a WAV header has 32 bits; RF64 is WAV with 64
 
 
@@ -77,10 +78,15 @@ def open_sound(
 def new_sound(
     path: Path, fs: int, n_channels: int, subtype: str, container: str
 ) -> Iterator[soundfile.SoundFile]:
-    """A new file of any sample type and format; OSError where it cannot be written to its end."""
+    """A new file of any sample type and format; OSError where it cannot be written to its end.
+
+    The same sound makes the same bytes, but for Ogg, whose streams are numbered at random.
+    """
     with _Whole(path) as file:
         with ctrl_c_after():
             sound = _Sound(file, "w", fs, n_channels, subtype=subtype, format=container)
+        if container in ("WAV", "WAVEX", "AIFF") and subtype in ("FLOAT", "DOUBLE"):
+            soundfile._snd.sf_command(sound._file, _ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
         with sound:
             yield sound
 

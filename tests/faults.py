@@ -11,8 +11,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from cli import voice, write
 
+from simulate import SceneConfig, write_dataset
+
+COMMANDS = (
+    "enhance", "separate", "meeting", "simulate", "sweep", "train", "evaluate", "stream",
+)  # fmt: skip
 SCENE = {"method": "fast", "duration_s": 0.5, "room": {"rt60_s": 0.2}, "references": ["early"]}
 TRAIN = ("batch=2", "steps=3", "valid_every=2", "save_every=1", "log_every=1", "clips=1",
          "data.seconds=0.5", "compiled_layers=false")  # fmt: skip
@@ -79,6 +87,21 @@ def workers_of(pid: int) -> list[int]:
     except OSError:  # one ended meanwhile
         return []
     return [n for n, words in told.items() if b"clearbeam" in words or b"spawn_main" in words]
+
+
+def write_inputs(folder: Path) -> Path:
+    """What the commands work on: recordings, a scene, a sweep, a data set."""
+    for k in range(4):
+        write(folder / f"{k}.wav", np.tile(voice(2, seed=k), (2, 1)), subtype="FLOAT")
+    write(folder / "short.wav", voice(1, seconds=1.0))
+    write(folder / "meeting.wav", np.tile(voice(2), (14, 1)))  # 21 s
+    (folder / "scene.yaml").write_text(yaml.safe_dump(SCENE))
+    sweep = {"scene": "scene.yaml", "grid": {"snr_db": [0, 10]}, "systems": ["noisy"],
+             "metrics": ["si_sdr"], "count": 2}  # fmt: skip
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    config = SceneConfig.model_validate(SCENE | {"array": {"names": ["laptop_2mic"]}})
+    write_dataset(config, folder / "data", count=4)
+    return folder
 
 
 def command(name: str, inputs: Path, out: Path) -> list[object]:

@@ -11,17 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 import yaml
-from cli import RATE, run, succeeded, voice, write
-from faults import SCENE, command, needs, started
+from cli import run, succeeded
+from faults import COMMANDS, command, needs, started, write_inputs
 
 from clearbeam import separate
-from simulate import SceneConfig, write_dataset
 from simulate.disk import allocate
-from simulate.sound_files import new_sound
 
 
 class Disk:
@@ -65,24 +62,7 @@ def disk(tmp_path, request) -> Iterator[Disk]:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> Path:
-    """What the commands work on: recordings, a scene, a sweep, a data set."""
-    folder = tmp_path_factory.mktemp("inputs")
-    for k in range(4):
-        write(folder / f"{k}.wav", np.tile(voice(2, seed=k), (2, 1)), subtype="FLOAT")
-    write(folder / "short.wav", voice(1, seconds=1.0))
-    write(folder / "meeting.wav", np.tile(voice(2), (14, 1)))  # 21 s
-    (folder / "scene.yaml").write_text(yaml.safe_dump(SCENE))
-    sweep = {"scene": "scene.yaml", "grid": {"snr_db": [0, 10]}, "systems": ["noisy"],
-             "metrics": ["si_sdr"], "count": 2}  # fmt: skip
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    config = SceneConfig.model_validate(SCENE | {"array": {"names": ["laptop_2mic"]}})
-    write_dataset(config, folder / "data", count=4)
-    return folder
-
-
-COMMANDS = [
-    "enhance", "separate", "meeting", "simulate", "sweep", "train", "evaluate", "stream",
-]  # fmt: skip
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def all_whole(folder: Path) -> None:
@@ -209,24 +189,6 @@ def test_arrays_that_are_written_through_maps_have_their_room_beforehand(disk):
     record = {"talkers": [{}], "array": {"positions_m": [[0, 0, 0]]}, "seconds": 9, "fs": 16_000}
     with pytest.raises(OSError, match="space"):
         pack_talkers([record], disk.folder)
-
-
-@pytest.mark.parametrize("subtype", ["FLAC", "OGG", "WAV", "W64", "AIFF"])
-def test_no_format_ends_early_in_silence(tmp_path, subtype):
-    """libsndfile calls a FLAC or Ogg file complete whose end the disk did not take."""
-    resource = pytest.importorskip("resource")
-    x, path = voice(2, seconds=0.5), tmp_path / "x"
-    with new_sound(path, RATE, 2, soundfile.default_subtype(subtype), subtype) as file:
-        file.write(x)
-    n_bytes, limit = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
-    for taken in (100, n_bytes // 2, n_bytes - 1):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (taken, limit[1]))
-        try:
-            with pytest.raises(OSError, match="large"):
-                with new_sound(path, RATE, 2, soundfile.default_subtype(subtype), subtype) as file:
-                    file.write(x)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

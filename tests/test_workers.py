@@ -16,7 +16,6 @@ import soundfile
 from cli import tree
 
 from clearbeam.files import replacing
-from simulate import sound_files
 from simulate.workers import for_each
 
 
@@ -106,24 +105,6 @@ def test_a_worker_that_is_stopped_while_a_library_calls_back_leaves_without_a_wo
         results.throw(KeyboardInterrupt())
     assert tree(tmp_path) == {"begun"}
     assert capfd.readouterr().err == ""
-
-
-def test_ctrl_c_while_libsndfile_calls_back_is_not_lost(tmp_path, monkeypatch, capfd):
-    plain = io.FileIO.write
-
-    def write(file: io.FileIO, data: object) -> int:
-        signal.raise_signal(signal.SIGINT)
-        return plain(file, data)
-
-    for container in ("FLAC", "WAV"):
-        path = tmp_path / container
-        with pytest.raises(KeyboardInterrupt):
-            with sound_files.new_sound(path, 16_000, 1, "PCM_16", container) as file:
-                monkeypatch.setattr(sound_files._Whole, "write", write)
-                file.write(np.zeros(100_000))
-        monkeypatch.undo()
-    assert capfd.readouterr().err == ""
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_workers_are_started_whole_though_another_thread_hears_ctrl_c(monkeypatch):
