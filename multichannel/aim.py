@@ -235,8 +235,8 @@ def mvdr_towards_estimate(
     transfer function as far as the estimate knows it; what it leaves,
     ``E[x x^H] - h h^H E[|s|^2]``, is the noise, late reverberation included. But for a factor a
     frequency, which makes it distortionless, the result is the least-squares regression of the
-    estimate onto the mics (Woodbury): Souden, Benesty & Affes 2010, eq. 18, with speech of rank
-    one.
+    estimate onto the mics (Woodbury), as with speech of rank one MVDR and Wiener filter differ by a
+    factor alone (Souden, Benesty & Affes 2010, eq. 18).
 
     Args:
         psd: ``(..., mics + 1, mics + 1)``.

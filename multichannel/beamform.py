@@ -58,7 +58,7 @@ def mvdr_souden(
     """MVDR that needs no steering vector: ``N^-1 S u / trace(N^-1 S)``.
 
     Souden, Benesty & Affes 2010, "On optimal frequency-domain multichannel linear filtering for
-    noise reduction", eq. 18.
+    noise reduction", eq. 18 with beta = 0.
 
     Args:
         psd_speech: ``S (..., freqs, mics, mics)``.
@@ -91,8 +91,8 @@ def mvdr_rtf(
 ) -> Tensor:
     """MVDR towards a relative transfer function: ``N^-1 d / (d^H N^-1 d)``.
 
-    Gannot, Burshtein & Weinstein 2001, "Signal enhancement using beamforming and nonstationarity",
-    with the closed form of Capon 1969, eq. 10.
+    Gannot, Burshtein & Weinstein 2001, "Signal enhancement using beamforming and nonstationarity
+    with applications to speech", with the closed form of Capon 1969, eq. 20.
 
     Args:
         psd_noise: ``N (..., freqs, mics, mics)``.
@@ -136,9 +136,9 @@ def gev(
     """Beam of the highest output SNR in every bin, with blind analytic normalisation.
 
     Warsitz & Haeb-Umbach 2007, "Blind acoustic beamforming based on generalized eigenvalue
-    decomposition": the principal generalised eigenvector ``w`` of ``(S, N)`` (eq. 11) times
-    ``sqrt(w^H N N w / mics) / (w^H N w)`` (eq. 25). The phase, which they leave free, is such that
-    speech is in phase with the reference mic. By power iteration, so differentiable.
+    decomposition": the principal generalised eigenvector ``w`` of ``(S, N)`` times
+    ``sqrt(w^H N N w / mics) / (w^H N w)`` (section III.A). The phase, which they leave free, is
+    such that speech is in phase with the reference mic. By power iteration, so differentiable.
 
     Args, returns and raises as `mvdr_souden`.
     """
@@ -165,9 +165,9 @@ def sdw_mwf(
     """Speech-distortion-weighted multichannel Wiener filter: ``(S + mu N)^-1 S u``.
 
     Doclo, Spriet, Wouters & Moonen 2007, "Frequency-domain criterion for the speech distortion
-    weighted multichannel Wiener filter for robust noise reduction", eq. 19. For speech of rank 1 it
-    is ``N^-1 S u / (mu + trace(N^-1 S))`` (Souden, Benesty & Affes 2010, eq. 17), which ``rank1``
-    uses whatever the rank of ``S`` is; with mu = 0 that is `mvdr_souden`.
+    weighted multichannel Wiener filter for robust noise reduction". For speech of rank 1 it is
+    ``N^-1 S u / (mu + trace(N^-1 S))`` (Souden, Benesty & Affes 2010, eq. 18 with beta = mu), which
+    ``rank1`` uses whatever the rank of ``S`` is; with mu = 0 that is `mvdr_souden`.
 
     Args:
         psd_speech: ``S (..., freqs, mics, mics)``.
@@ -200,13 +200,14 @@ def choose_reference_mic(
 ) -> Tensor:
     """The mic that, as reference of `mvdr_souden`, promises the highest output SNR over all bins.
 
-    Erdogan et al. 2016, "Improved MVDR beamforming using single-channel mask prediction networks",
-    eq. 6.
+    Of the beams ``w`` for every mic the one of the largest ``sum_f w^H S w / sum_f w^H N w``:
+    Erdogan, Hershey, Watanabe, Mandel & Le Roux 2016, "Improved MVDR beamforming using
+    single-channel mask prediction networks".
 
     Args:
-        psd_speech: ``(..., freqs, mics, mics)``.
-        psd_noise: the same shape.
-        loading: relative diagonal loading of ``psd_noise``.
+        psd_speech: ``S (..., freqs, mics, mics)``.
+        psd_noise: ``N`` of the same shape.
+        loading: relative diagonal loading of ``N``.
 
     Returns:
         Indices ``(...)``, for any beamformer's ``reference_mic``; 0 where nothing tells them apart.

@@ -41,8 +41,11 @@ def spatial_posteriors(
 ) -> Tensor:
     """Posteriors of the classes after expectation maximisation that begins with ``masks``.
 
-    Ito et al. 2016, eqs. 11-14. The first M step takes the masks for posteriors, so classes are the
-    same in every frequency and no permutation has to be found.
+    As by Ito et al. 2016: a posterior is proportional to the prior over ``det(B)
+    (z^H B^-1 z)^mics`` with ``z = x / |x|``, and the matrix ``B`` of a class to the sum over frames
+    of ``z z^H / (z^H B^-1 z)``, weighted by the posteriors. The first M step takes the masks for
+    posteriors and ``z^H B^-1 z`` for 1, so classes are the same in every frequency and no
+    permutation has to be found.
 
     Args:
         X: spectrum ``(mics, freqs, frames)``; values that are not finite count as zero. A mic that

@@ -42,8 +42,9 @@ def srp_phat(
 ) -> Direction:
     """Direction whose delay-and-sum beam is loudest when only phases count.
 
-    Steered response power with phase transform: DiBiase 2000, "A high-accuracy, low-latency
-    technique for talker localization in reverberant environments", eq. 5.7, over all pairs of mics.
+    Steered response power with phase transform, ``|d^H z|^2`` of the phases ``z = x / |x|`` of each
+    mic, averaged over frames and bins: DiBiase 2000, "A high-accuracy, low-latency technique for
+    talker localization in reverberant environments using microphone arrays".
 
     Args:
         X: spectrum ``(..., mics, freqs, frames)``.

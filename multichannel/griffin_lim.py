@@ -20,8 +20,8 @@ def griffin_lim(
 ) -> Tensor:
     """A waveform whose STFT magnitude is close to ``magnitude``.
 
-    The fast Griffin-Lim algorithm (Perraudin, Balazs & Sondergaard 2013, algorithm 2): project onto
-    the spectra that a signal can have, then onto the wanted magnitude, with momentum.
+    The fast Griffin-Lim algorithm (Perraudin, Balazs & Sondergaard 2013): project onto the spectra
+    that a signal can have, then onto the wanted magnitude, with momentum.
 
     Args:
         magnitude: wanted magnitude ``(..., freqs, frames)``, not negative.

@@ -1,7 +1,7 @@
 """The layers of a GTCRN: ERB bands, grouped temporal convolutions, dual-path recurrence.
 
-Rong et al., "GTCRN", ICASSP 2024, section 2. A causal layer is ``forward(x, state) -> (y, state)``,
-where ``None`` is a fresh state. The axes are ``(batch, feats, frames, bands)``.
+Rong et al., "GTCRN", ICASSP 2024. A causal layer is ``forward(x, state) -> (y, state)``, where
+``None`` is a fresh state. The axes are ``(batch, feats, frames, bands)``.
 """
 
 from __future__ import annotations

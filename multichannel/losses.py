@@ -18,7 +18,8 @@ def compressed_spectral(
 ) -> Tensor:
     """Squared error of magnitude-compressed spectra, 30 parts complex and 70 parts magnitude.
 
-    Rong et al., "GTCRN", ICASSP 2024, section 2.3: magnitudes are raised to ``power``, phases kept.
+    The spectral part of the loss of Rong et al., "GTCRN", ICASSP 2024: magnitudes are raised to
+    ``power``, phases kept.
 
     Args:
         estimate, reference: waveforms ``(batch, samples)``.
@@ -35,7 +36,9 @@ def compressed_spectral(
 
 
 def negative_si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Minus log10 of the scale-invariant signal-to-noise power ratio (Luo & Mesgarani 2019, eq. 4).
+    """Minus log10 of the scale-invariant signal-to-noise power ratio, the means not removed.
+
+    Luo & Mesgarani 2019, "Conv-TasNet", eq. 15, which removes them, in Bel instead of dB.
 
     Args:
         estimate, reference: waveforms ``(batch, samples)``.
@@ -60,9 +63,9 @@ def si_snr_ratio(estimate: Tensor, reference: Tensor) -> Tensor:
 def multi_resolution_stft(estimate: Tensor, reference: Tensor, stfts: Sequence[STFT]) -> Tensor:
     """Spectral convergence plus log-magnitude error, averaged over several STFTs.
 
-    Yamamoto, Song & Kim, "Parallel WaveGAN", ICASSP 2020, eqs. 5-7. Norms are taken over the whole
-    batch, and magnitudes below 80 dB under the batch's peak count as equal, so that silence is
-    neither a division by zero nor the loudest part of the loss.
+    Yamamoto, Song & Kim, "Parallel WaveGAN", ICASSP 2020, section 2.2. Norms are taken over the
+    whole batch, and magnitudes below 80 dB under the batch's peak count as equal, so that silence
+    is neither a division by zero nor the loudest part of the loss.
 
     Args:
         estimate, reference: waveforms ``(batch, samples)``.
@@ -82,8 +85,8 @@ def unintelligibility(estimate: Tensor, reference: Tensor, stft: STFT, rate: int
     """One minus a STOI that can be differentiated: 0 is as intelligible as the reference.
 
     Taal, Hendriks, Heusdens & Jensen, "An algorithm for intelligibility prediction of
-    time-frequency weighted noisy speech", IEEE TASLP 2011, eqs. 1-6, on the frames of `stft` rather
-    than on those of 25.6 ms at 10 kHz. Segments of 384 ms count by their share of frames within
+    time-frequency weighted noisy speech", IEEE TASLP 2011, on the frames of `stft` rather than on
+    those of 25.6 ms at 10 kHz. Segments of 384 ms count by their share of frames within
     40 dB of the loudest one, instead of leaving out the frames below.
 
     Args:

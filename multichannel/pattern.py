@@ -25,7 +25,8 @@ def beam_pattern(w: Tensor, steering: Tensor) -> Tensor:
 def directivity_index(w: Tensor, steering: Tensor, psd_diffuse: Tensor) -> Tensor:
     """Gain towards a direction over the gain for sound from everywhere, in dB.
 
-    ``10 log10(|w^H d|^2 / (w^H Gamma w))``: Brandstein & Ward 2001, "Microphone arrays", eq. 2.19.
+    ``10 log10(|w^H d|^2 / (w^H Gamma w))``: Bitzer & Simmer 2001, "Superdirective microphone
+    arrays", in Brandstein & Ward, "Microphone arrays".
 
     Args:
         w: weights ``(..., freqs, mics)``.
@@ -43,8 +44,8 @@ def directivity_index(w: Tensor, steering: Tensor, psd_diffuse: Tensor) -> Tenso
 def white_noise_gain(w: Tensor, steering: Tensor) -> Tensor:
     """Gain towards a direction over the gain for the mics' own noise, in dB.
 
-    ``10 log10(|w^H d|^2 / (w^H w))``: Cox, Zeskind & Owen 1987, "Robust adaptive beamforming",
-    eq. 8. At most ``10 log10(mics)`` for equal mics; below 0 the beam amplifies their noise.
+    ``10 log10(|w^H d|^2 / (w^H w))``: Cox, Zeskind & Owen 1987, "Robust adaptive beamforming".
+    At most ``10 log10(mics)`` for equal mics; below 0 the beam amplifies their noise.
 
     Args:
         w: weights ``(..., freqs, mics)``.

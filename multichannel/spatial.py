@@ -51,7 +51,8 @@ CovarianceState = WeightedSum
 def masked_covariance(X: Tensor, mask: Tensor | None = None) -> Tensor:
     """Covariance of the mics over all frames, each frame weighted by the mask.
 
-    ``psd = sum_t mask x x^H / sum_t mask`` (Souden et al. 2010, eqs. 4-5 with soft presence).
+    ``psd = sum_t mask x x^H / sum_t mask``: Higuchi, Ito, Yoshioka & Nakatani 2016, "Robust MVDR
+    beamforming using time-frequency masks for online/offline ASR in noise".
 
     Args:
         X: spectrum ``(..., mics, freqs, frames)``.

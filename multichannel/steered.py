@@ -30,7 +30,8 @@ def delay_and_sum(
 ) -> Tensor:
     """Align the mics towards a direction and average them: ``d / (d^H d)``.
 
-    The beam with the highest white-noise gain (Van Trees 2002, "Optimum array processing", 2.6).
+    The beam with the highest white-noise gain (Van Trees 2002, "Optimum array processing",
+    section 2.6).
 
     Args:
         steering: ``d (..., freqs, mics)``.
@@ -54,8 +55,8 @@ def superdirective(
 ) -> Tensor:
     """The beam of the highest directivity index: MVDR in a diffuse field.
 
-    Cox, Zeskind & Kooij 1986, "Practical supergain", eq. 12, where ``loading`` trades directivity
-    for white-noise gain.
+    ``G^-1 d / (d^H G^-1 d)`` with the coherence ``G`` of the field: Cox, Zeskind & Kooij 1986,
+    "Practical supergain", where loading ``G`` trades directivity for white-noise gain.
 
     Args:
         psd_diffuse: from `diffuse_covariance`, ``(freqs, mics, mics)``.
@@ -79,8 +80,8 @@ def mvdr_steered(
 ) -> Tensor:
     """MVDR towards a steering vector: least noise, the look direction untouched.
 
-    Capon 1969, "High-resolution frequency-wavenumber spectrum analysis", eq. 10, with the
-    covariance of the noise alone.
+    ``N^-1 d / (d^H N^-1 d)``: Capon 1969, "High-resolution frequency-wavenumber spectrum analysis",
+    eq. 20, with the covariance of the noise alone.
 
     Args:
         psd_noise: ``N (..., freqs, mics, mics)``.
@@ -105,8 +106,9 @@ def mpdr(
 ) -> Tensor:
     """Least output power with the look direction untouched: needs no noise estimate.
 
-    Capon 1969, eq. 10; Van Trees 2002, 6.2.4. It cancels the talker where ``steering`` is wrong by
-    more than the loading forgives: even out the mics by `mic_gains` first.
+    As `mvdr_steered`, with the covariance of the mixture: Capon 1969, eq. 20; Van Trees 2002,
+    section 6.2.4. It cancels the talker where ``steering`` is wrong by more than the loading
+    forgives: even out the mics by `mic_gains` first.
 
     Args:
         psd_mixture: ``(..., freqs, mics, mics)`` of speech and noise together.
@@ -130,7 +132,7 @@ def lcmv(
 
     ``N^-1 C (C^H N^-1 C)^-1 g`` with the target and interferers in the columns of ``C`` and
     ``g = (1, 0, ..., 0)``: Frost 1972, "An algorithm for linearly constrained adaptive array
-    processing", eq. 7. Where a null would raise the noise by more than 20 dB, as at low
+    processing". Where a null would raise the noise by more than 20 dB, as at low
     frequencies when the interferer stands near the target, it is softened into noise of finite
     power. So the target stays untouched even where it cannot be told from an interferer, or where
     there are more constraints than mics.

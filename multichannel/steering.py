@@ -74,7 +74,9 @@ def diffuse_covariance(
 ) -> Tensor:
     """Coherence of the mics in a spherically diffuse field, ``sin(k d) / (k d)``.
 
-    Cook et al. 1955, eq. 10: sound of equal power from everywhere.
+    Sound of equal power from everywhere: Cook et al. 1955, "Measurement of correlation coefficients
+    in reverberant sound fields"; Bitzer & Simmer 2001, "Superdirective microphone arrays",
+    eq. 2.17.
 
     Args:
         positions_m: of the mics ``(mics, 3)``.
@@ -104,13 +106,15 @@ def relative_transfer_function(
     """Transfer function of the talker to each mic, relative to the reference mic.
 
     The principal direction of the speech covariance; with ``psd_noise`` that of the noise-whitened
-    one, coloured back (covariance whitening: Markovich, Gannot & Cohen 2009, eqs. 22-25). Found by
-    power iteration from the reference column, which is the answer already when speech has rank 1,
-    and differentiable where an eigenvector is not.
+    one, coloured back: ``N w`` for the principal eigenvector ``w`` of ``N^-1 S`` (covariance
+    whitening: Markovich, Gannot & Cohen 2009, "Multichannel eigenspace beamforming in a reverberant
+    noisy environment with multiple interfering speech signals"). Found by power iteration from the
+    reference column, which is the answer already when speech has rank 1, and differentiable where
+    an eigenvector is not.
 
     Args:
-        psd_speech: ``(..., freqs, mics, mics)``.
-        psd_noise: the same shape, or None for white noise.
+        psd_speech: ``S (..., freqs, mics, mics)``.
+        psd_noise: ``N`` of the same shape, or None for white noise.
         reference_mic: index, or tensor of indices of the batch shape ``(...)``.
         iterations: of the power method; they are squared up, so doubling costs one product more.
         loading: relative diagonal loading of ``psd_noise``.

@@ -80,9 +80,10 @@ class ISTFTState(NamedTuple):
 class STFT(nn.Module):
     """Short-time Fourier transform and its inverse, offline and frame by frame.
 
-    The synthesis window is the canonical dual (Griffin & Lim 1984, eq. 6): the analysis window over
-    the sum of its squares in all overlapping frames. So any window and hop work whose overlapped
-    power has no hole; for the square-root Hann window at half overlap both windows are equal.
+    The synthesis window is the canonical dual: the analysis window over the sum of its squares in
+    all overlapping frames, which gives the signal whose spectrum is nearest in least squares
+    (Griffin & Lim 1984). So any window and hop work whose overlapped power has no hole; for the
+    square-root Hann window at half overlap both windows are equal.
     With a shorter synthesis the two differ (Mauler & Martin 2007, "A low delay, variable
     resolution, perfect reconstruction spectral analysis-synthesis system for speech enhancement"):
     the analysis window rises slowly and falls fast, and what they make together lies at its end.

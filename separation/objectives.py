@@ -34,8 +34,8 @@ class Products(NamedTuple):
 def clustering_products(V: Tensor, S: Tensor, N: Tensor) -> Products:
     """Products of embeddings and labels, where a bin's label is its loudest talker.
 
-    The weights of a clip add up to one (to zero in silence): the magnitude of the mixture (Wang,
-    Le Roux & Hershey 2018, eq. 9), less where noise is louder than speech.
+    The weights of a clip add up to one (to zero in silence): the magnitude of the mixture (the
+    magnitude ratio of Wang, Le Roux & Hershey 2018), less where noise is louder than speech.
 
     Args:
         V: embeddings ``(batch, freqs, frames, embed)``.
@@ -59,7 +59,7 @@ def clustering_products(V: Tensor, S: Tensor, N: Tensor) -> Products:
 def deep_clustering(products: Products) -> Tensor:
     """``|V V^T - Y Y^T|^2`` between all weighted bins, without a matrix of all bins.
 
-    Hershey, Chen, Le Roux & Watanabe, "Deep clustering", ICASSP 2016, eqs. 1-2 and 4:
+    Hershey, Chen, Le Roux & Watanabe, "Deep clustering", ICASSP 2016, multiplied out:
     ``|V^T V|^2 - 2 |V^T Y|^2 + |Y^T Y|^2`` with rows scaled by the square root of their weights.
     As those add up to one, the value is a share of pairs that are judged wrongly.
     """
@@ -70,9 +70,9 @@ def deep_clustering(products: Products) -> Tensor:
 def whitened_deep_clustering(products: Products) -> Tensor:
     """``talkers - tr((V^T V)^-1 V^T Y (Y^T Y)^-1 Y^T V)``: what V cannot tell of the labels.
 
-    Wang, Le Roux & Hershey, "Alternative objective functions for deep clustering", ICASSP 2018,
-    eq. 7, over the number of talkers: 0 when the labels lie in the span of V, 1 when they are
-    orthogonal to it. Missing talkers count neither way.
+    The whitened k-means objective of Wang, Le Roux & Hershey, "Alternative objective functions for
+    deep clustering", ICASSP 2018, but for a constant, over the number of talkers: 0 when the labels
+    lie in the span of V, 1 when they are orthogonal to it. Missing talkers count neither way.
     """
     VV, VY, counts = products
     size = VV.diagonal(dim1=-1, dim2=-2).mean(-1)[:, None, None]
@@ -122,8 +122,8 @@ def snr_loss(S_hat: Tensor, S: Tensor, X: Tensor) -> Tensor:
     """Log10 of the error over the talker; of a missing one, of what is left over the mixture.
 
     Both are thresholded as by Wisdom et al., "What's all the fuss about free universal sound
-    separation data?", ICASSP 2021, eqs. 2-3, so a perfect estimate gives -3, silence for a missing
-    talker -1, and gradients stay finite.
+    separation data?", ICASSP 2021, ``log10(error / whole + least)``, so a perfect estimate gives
+    -3, silence for a missing talker -1, and gradients stay finite.
 
     Args:
         S_hat, S: spectra of estimates and talkers ``(batch, talkers, freqs, frames)``, in order.

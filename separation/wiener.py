@@ -37,7 +37,8 @@ def wiener_images(
 ) -> Tensor:
     """What each class adds to the reference mic: ``m_k R_k (sum_j m_j R_j)^-1 x``.
 
-    Duong et al. 2010, eq. 29, divided by the power of the mixture, which cancels.
+    The Wiener filter ``v_k R_k (sum_j v_j R_j)^-1 x`` of Duong et al. 2010, from which the power of
+    the mixture cancels.
 
     Args:
         X: spectrum ``(mics, freqs, frames)``; values that are not finite count as zero.

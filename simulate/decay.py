@@ -146,7 +146,7 @@ def measure_rt60(rir: np.ndarray, fs: int, range_db: float = 30.0) -> float:
 
     The line is fitted from -5 dB over `range_db` dB (30: T30, 20: T20).
     Raises ValueError when the response does not fall that far.
-    M. R. Schroeder, New method of measuring reverberation time, JASA 37 (1965), eq. 4.
+    M. R. Schroeder, New method of measuring reverberation time, JASA 37 (1965).
     """
     left = np.cumsum(np.asarray(rir, float)[::-1] ** 2)[::-1]
     level_db = 10 * np.log10(np.maximum(left, left[0] * 1e-12) / max(left[0], 1e-300))
