@@ -1,7 +1,7 @@
 """Who talked when, scored: missed speech, false speech, and speech given to the wrong talker.
 
 The diarisation error rate of NIST, without a collar and with overlaps: "The 2009 (RT-09) Rich
-Transcription Meeting Recognition Evaluation Plan", section 6.1.1.
+Transcription Meeting Recognition Evaluation Plan", section 6.1.
 """
 
 from __future__ import annotations

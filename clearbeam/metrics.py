@@ -104,8 +104,9 @@ def sdr(estimate: ArrayLike, reference: ArrayLike, taps: int = DISTORTION_TAPS) 
 
     estimate, reference: (samples,). The target is the projection of the estimate onto the
     reference delayed by 0..taps-1 samples; the answer lies in [-100, 100]. Vincent et al.,
-    "Performance measurement in blind audio source separation", 2006, eqs. 11 and 15, for one
-    source. Raises ValueError on unequal shapes or a reference that is not finite.
+    "Performance measurement in blind audio source separation", 2006, for one source and with
+    time-invariant filters allowed as distortions. Raises ValueError on unequal shapes or a
+    reference that is not finite.
     """
     s_hat, s = np.asarray(estimate), np.asarray(reference)
     # Zeros after the end keep every delayed reference whole, so R is Toeplitz, not nearly so.

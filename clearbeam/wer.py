@@ -3,7 +3,7 @@
 Both rates compare what is said in each stream with what each talker truly said, in the order of
 time (von Neumann, Boeddeker, Delcroix & Haeb-Umbach 2023, "MeetEval"):
 
-- cpWER: a stream is a talker's, in the best assignment (Watanabe et al. 2020, "CHiME-6", sec. 5).
+- cpWER: a stream is a talker's, in the best assignment (Watanabe et al. 2020, "CHiME-6").
 - ORC-WER: every utterance may be in any stream (Sklyar et al. 2022, "Multi-turn RNN-T"): who is
   given to whom does not matter. Found greedily: exactly takes the product of all streams' lengths.
 """

@@ -66,7 +66,7 @@ def negative_pit_si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     """Minus the SI-SDR in dB of the best assignment of estimates to talkers, a mean over the batch.
 
     Kolbaek, Yu, Tan & Jensen 2017, "Multitalker speech separation with utterance-level permutation
-    invariant training".
+    invariant training of deep recurrent neural networks".
 
     Args:
         estimate, reference: waveforms ``(batch, talkers, samples)``.

@@ -17,8 +17,9 @@ def without_inner_feats(net: GTCRN, amount: float) -> GTCRN:
 
     Those feats are seen by nothing outside their block, so they can be cut out for good. The ones
     kept are those that weigh most in what the block adds up: the norm of their outgoing weights
-    times the scale of their last batch norm (Li et al. 2017, "Pruning filters for efficient
-    convnets", section 3.1, with the scale of Liu et al. 2017).
+    times the scale of their last batch norm (after Li et al. 2017, "Pruning filters for efficient
+    convnets", section 3.1, where a filter's own weights are added up, and Liu et al. 2017,
+    "Learning efficient convolutional networks through network slimming", who take the scale).
 
     Args:
         net: trained.
@@ -61,7 +62,8 @@ class TopK:
     Args:
         net: its learned matrices and kernels are looked at together; biases and norms stay.
         amount: share that is zero in the end.
-        ramp: steps until then; the share follows a cubic (Zhu & Gupta 2017, eq. 1).
+        ramp: steps until then; the share follows a cubic (Zhu & Gupta 2017, "To prune,
+            or not to prune", eq. 1).
     """
 
     EVERY = 10  # steps between two choices on the way
