@@ -1,5 +1,19 @@
 """`python -m clearbeam` is `clearbeam`."""
 
-from clearbeam.cli import app
+import signal
 
-app(prog_name="clearbeam")
+
+def main() -> None:
+    """Run the command line; Ctrl-C before it is even loaded ends it without a word."""
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if raises:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from clearbeam.cli import app
+
+    if raises:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    app(prog_name="clearbeam")
+
+
+if __name__ == "__main__":
+    main()

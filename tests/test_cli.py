@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -140,6 +141,24 @@ def test_it_is_a_program():
     assert done.returncode == 2
     assert done.stderr == "error: expected an audio file, found nothing at nothing.wav\n"
     assert done.stdout == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_ctrl_c_while_it_is_loaded_ends_it_without_a_word():
+    begin = """if True:
+        import os, signal, sys, types
+        class Cli(types.ModuleType):
+            def __getattr__(self, name):
+                os.kill(os.getpid(), signal.SIGINT)  # while clearbeam.cli is imported from
+                raise AttributeError(name)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.modules["clearbeam.cli"] = Cli("clearbeam.cli")
+        from clearbeam.__main__ import main
+        main()"""
+    done = subprocess.run(
+        [sys.executable, "-c", begin], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_help_does_not_wait_for_torch():
