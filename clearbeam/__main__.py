@@ -9,7 +9,10 @@ def main() -> None:
     if raises:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from clearbeam.cli import app
+    from simulate.workers import leave
 
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, leave)
     if raises:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     app(prog_name="clearbeam")

@@ -208,13 +208,13 @@ class Timed:
 
 
 def run_stream(source: Source, sink: Any, timed: Timed) -> None:
-    """Take everything from `source` to `sink`; Ctrl-C ends it as the end of the input does."""
+    """Take everything from `source` to `sink`; Ctrl-C and SIGTERM are the end of the input."""
     core_rate = timed.stream.enhancer.sample_rate
     n_in = n_out = 0
 
     def heard() -> Iterator[Block]:
         nonlocal n_in
-        with _stop_on_interrupt() as stopped:
+        with _stop_on_signal() as stopped:
             for block in source.blocks():
                 n_in += block.shape[1]
                 yield block
@@ -230,20 +230,24 @@ def run_stream(source: Source, sink: Any, timed: Timed) -> None:
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[list[bool]]:
-    """Yield a list that is filled by the first Ctrl-C; the second one is an interrupt as ever."""
+def _stop_on_signal() -> Iterator[list[bool]]:
+    """Yield a list that the first Ctrl-C or SIGTERM fills; the second one is as ever."""
     stopped: list[bool] = []
+    before: dict[signal.Signals, Any] = {}
 
-    def stop(*_: object) -> None:
+    def stop(number: int, _: object) -> None:
         stopped.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(number, before[signal.Signals(number)])
 
     try:
-        before = signal.signal(signal.SIGINT, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.getsignal(number)
+            signal.signal(number, stop)
     except ValueError:  # not in the main thread
         yield stopped
         return
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

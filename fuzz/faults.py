@@ -33,6 +33,7 @@ TIMES = re.compile(rb'"(rtf|compute_s)": [^,}\n]*')  # in files of scores
 JOURNALS = re.compile(
     r"tfevents|\.clips\.jsonl$"
 )  # hold times, or the order in which things happened
+DONE = "exists already"  # what a command says that was done before it was disturbed
 Files = dict[str, bytes]
 
 
@@ -94,7 +95,7 @@ class Judge:
             for wrong in (*spoken(code, words), *self._torn(), *left(process)):
                 yield f"{fate} after {after_s} s: {wrong}"
         code, words = end_of(self._start(rng.choice((1, 2, 3))))
-        if code != 0 and "exists already" not in words:  # it was done before it was disturbed
+        if code != 0 and DONE not in words:
             yield f"does not go on ({code}): {words}"
             return
         made = files(self.out)
@@ -105,8 +106,8 @@ class Judge:
                 yield f"{path} is another" if path in self.same else f"{path} is left"
 
     def _torn(self) -> Iterable[str]:
-        """What is there under a final name is whole; training replaces what it made before."""
-        if self.name != "train":
+        """A final name is that of a whole file; `train` replaces it, `stream` may end early."""
+        if self.name not in ("train", "stream"):
             for path, data in files(self.out).items():
                 if data != self.same.get(path, data):
                     yield f"{path} is torn"
@@ -160,8 +161,9 @@ def end_of(process: subprocess.Popen) -> tuple[int, str]:
 def spoken(code: int, words: str) -> Iterable[str]:
     """Whether a command that was disturbed ended as it should."""
     ends = {0: 0, 2: 1, 130: 1, -signal.SIGKILL: 0, -signal.SIGTERM: 0, -signal.SIGINT: 0}
-    lines = [line for line in words.splitlines() if not line.startswith("warning: ")]
-    if "Traceback" in words and "clearbeam" not in words:  # Python had not begun with it
+    known = ("warning: ", "error: ") if DONE in words else "warning: "
+    lines = [line for line in words.splitlines() if not line.startswith(known)]
+    if "Traceback" in words and "__main__.py" not in words:  # Python had not begun with it
         return
     if code not in ends or len(lines) > ends[code]:
         yield f"exit code {code}, with the words {words!r}"

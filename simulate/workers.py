@@ -12,12 +12,14 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from multiprocessing import resource_tracker
 from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +36,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 _AHEAD = 1000  # tasks a cluster holds at most: a million at once would only fill its memory
 _CONNECT_S = 20
+_GRACE_S = 10
 _BLOCK = 100  # indices to a task where each takes a moment
 _ALONE = threading.Lock()
 
@@ -74,6 +77,7 @@ def _block(work: Callable[[int], T], count: int, size: int, first: int) -> tuple
 
 def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int, again: str) -> Iterator[T]:
     context = multiprocessing.get_context("spawn")
+    _quiet_tracker()
     left = iter(items)
     with (
         environment(dict.fromkeys(ONE_THREAD, "1") | _KEEP_MEMORY),
@@ -110,14 +114,24 @@ def _in_processes(work: Callable[[S], T], items: Sequence[S], jobs: int, again: 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _quiet_tracker() -> None:
+    """Start what clears away after this process, so that it says nothing where that is killed."""
+    if os.name == "posix":
+        with environment({"PYTHONWARNINGS": "ignore"}):
+            resource_tracker.ensure_running()
+
+
 def _begin() -> None:
     """Prepare a worker: it ends with its parent, or when told to."""
     end_with_parent()
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
 
 
-def _leave(*_: object) -> None:
-    """Leave at once: an exception would be lost where a library calls back, and the pool go on."""
+def leave(*_: object) -> None:
+    """Take SIGTERM: leave at once, with nothing half done left.
+
+    An exception would be lost where a library calls back, and the work go on.
+    """
     tidy_up()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.raise_signal(signal.SIGTERM)
@@ -130,6 +144,8 @@ def end_with_parent() -> None:
     def end() -> None:
         if parent is not None:
             parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_GRACE_S)  # what is under way in another language hears no signal
             os._exit(1)
 
     threading.Thread(target=end, daemon=True).start()

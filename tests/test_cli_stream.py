@@ -134,7 +134,8 @@ def test_a_device_gives_the_causal_offline_output(sound, monkeypatch):
     assert np.abs(np.concatenate(_Device.made) - expected).max() < 1e-4
 
 
-def test_an_interrupt_leaves_a_complete_file(sound, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_complete_file(sound, tmp_path, number):
     pcm, _ = sound
     command = [sys.executable, "-m", "clearbeam", "stream", "--mics", "2", "--out", "out.wav"]
     process = subprocess.Popen(
@@ -145,7 +146,7 @@ def test_an_interrupt_leaves_a_complete_file(sound, tmp_path):
     for _ in range(100):  # until the stream is under way and nobody knows how long that takes
         process.stdin.write(pcm.tobytes())
         process.stdin.flush()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(pcm.tobytes())
     assert process.returncode == 0, errors
     assert soundfile.info(tmp_path / "out.wav").frames > 0

@@ -48,6 +48,28 @@ def test_a_killed_batch_has_whole_files_and_goes_on(tmp_path):
     assert kept == {name: (out / name).stat().st_mtime_ns for name in there}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_batch_that_is_ended_from_outside_leaves_whole_files_and_no_words(tmp_path, number):
+    """Nor do its workers leave anything, who find themselves alone."""
+    long = write(tmp_path / "long.wav", np.tile(voice(1), (4, 1)))
+    files = [tmp_path / f"{k}.wav" for k in range(20)]
+    for file in files:
+        file.symlink_to(long)
+    out = tmp_path / "out"
+    words = ["enhance", *files, "--model", "mono", "--out", f"{out}/", "--jobs", 2]
+    process = started(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: len(list(out.glob("[!.]*.wav"))) >= 2, process)
+    process.send_signal(number)
+    _, said = process.communicate(
+        timeout=900
+    )  # until its workers have ended too: they share stderr
+    if process.returncode == 0:
+        pytest.skip("it was done before it could be ended")
+    assert (process.returncode, said) == (-number, "")
+    assert set(frames(out).values()) == {6 * RATE}
+    assert len(frames(out)) == len(list(out.iterdir()))
+
+
 def test_a_killed_meeting_goes_on_from_its_windows(tmp_path):
     meeting = write(tmp_path / "meeting.wav", np.tile(voice(2), (14, 1)))  # 21 s
     out = tmp_path / "out"

@@ -80,7 +80,8 @@ def run(
     --latency 20 brings that down to 20 ms; the sound device, the pipe and the computer add theirs.
 
     Raw samples are 16-bit little-endian integers with the microphones interleaved on the way in,
-    mono on the way out. Ctrl-C ends the stream as the end of the input does: files are complete.
+    mono on the way out. Ctrl-C and SIGTERM end the stream as the end of the input does: files are
+    complete.
 
     Examples:
 
