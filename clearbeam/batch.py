@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from clearbeam.audio import UNKNOWN_LENGTH, Recording
 from clearbeam.console import DEBUG
 from clearbeam.enhance import Settings, enhance_recording, load_enhancer
+from simulate.disk import scratch_folder
 from simulate.workers import for_each
 
 _SECONDS = struct.Struct("d")
@@ -103,8 +103,8 @@ def _heard_here(tell: Tell, processes: int) -> Iterator[Tell]:
         yield tell
         return
     end = threading.Event()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "seconds"
+    with scratch_folder() as folder:
+        path = folder / "seconds"
         path.touch()
         listener = threading.Thread(target=_listen, args=(path, tell, end))
         listener.start()

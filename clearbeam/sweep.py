@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import yaml
 
@@ -25,6 +24,7 @@ from clearbeam.sweep_table import SweepTable, require_parquet
 from clearbeam.systems import check_system
 from clearbeam.tasks import find_task
 from simulate.dataset import write_dataset
+from simulate.disk import scratch_folder
 from simulate.scene import sample_scene
 from simulate.scene_config import SceneConfig
 from simulate.workers import for_each
@@ -81,9 +81,9 @@ def _check(config: SweepConfig) -> list[str]:
     """The metrics of a sweep; ValueError where a point of it could not be run."""
     for name in config.systems:
         check_system(name)
-    with TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         for point in config.points():
-            sample_scene(config.scene_at(point, Path(scratch)), config.seed, 0)
+            sample_scene(config.scene_at(point, scratch), config.seed, 0)
     return [column.name for column in find_task("enhance").columns(config.metrics)]
 
 

@@ -85,15 +85,17 @@ def new_sound(
     with _Whole(path) as file:
         with ctrl_c_after():
             sound = _Sound(file, "w", fs, n_channels, subtype=subtype, format=container)
-        if container in ("WAV", "WAVEX", "AIFF") and subtype in ("FLOAT", "DOUBLE"):
-            soundfile._snd.sf_command(sound._file, _ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
+            if container in ("WAV", "WAVEX", "AIFF") and subtype in ("FLOAT", "DOUBLE"):
+                soundfile._snd.sf_command(sound._file, _ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
         with sound:
             yield sound
 
 
 class _Sound(soundfile.SoundFile):
-    """A file that Ctrl-C finds between two writes: in the calls that libsndfile makes back to
-    Python, to write bytes, an exception would be printed and forgotten."""
+    """A file that Ctrl-C finds between two writes.
+
+    While libsndfile calls back to have bytes written, an exception would be printed and forgotten.
+    """
 
     def write(self, data: Any) -> None:
         with ctrl_c_after():

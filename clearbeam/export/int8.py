@@ -7,7 +7,6 @@ all) keeps its arithmetic and has its weights stored in 8 bits; so can all (weig
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch import Tensor
 from clearbeam.audio import Recording, resample
 from clearbeam.export.onnx_file import OnnxStep, tidy
 from multichannel.enhance import SAMPLE_RATE
+from simulate.disk import scratch_folder
 
 _LARGE = 64  # weights of this many values are worth a scale
 _MANY = 4096  # a fixed matrix of this many values with few non-zero ones is stored by those
@@ -72,8 +72,8 @@ def _in_eight_bits(model: onnx.ModelProto, reader: CalibrationDataReader | None)
         node.name = f"{node.op_type}{index}"
     helper.set_model_props(named, {"onnx.quant.pre_process": "onnxruntime.quant"})  # it is folded
     chosen = [node.name for node in named.graph.node if node.op_type == "Conv"]
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+    with scratch_folder() as folder:
+        before, after = folder / "float.onnx", folder / "int8.onnx"
         onnx.save(named, before)
         options: dict[str, Any] = {
             "nodes_to_quantize": chosen,

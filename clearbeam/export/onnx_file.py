@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import io
 import string
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from clearbeam.export.live import LiveStep
+from simulate.disk import scratch_folder
 
 OPSET = 17
 _LETTERS = string.ascii_letters
@@ -58,8 +57,8 @@ def export_onnx(step: LiveStep, facts: Mapping[str, str]) -> onnx.ModelProto:
 
 def folded(model: bytes) -> onnx.ModelProto:
     """The model with everything constant computed, in standard operators still."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "folded.onnx"
+    with scratch_folder() as folder:
+        path = folder / "folded.onnx"
         options = session_options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(path)
