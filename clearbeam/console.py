@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TextIO, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -148,6 +149,16 @@ def progress(*columns: str) -> Progress:
         console=err,
         disable=not err.is_terminal,
     )
+
+
+@contextmanager
+def stoppable(again: str = "the same command goes on") -> Iterator[None]:
+    """Answer Ctrl-C with a line that says what is next, and end with the exit code for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"stopped; {again}", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager

@@ -15,8 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from cli import RATE, refused, succeeded, tree, voice, write
-from faults import SCENE, killed_when, skip_where_done, started, wait_until
+from cli import RATE, refused, run, succeeded, tree, voice, write
+from faults import (
+    SCENE,
+    command,
+    killed_when,
+    needs,
+    skip_where_done,
+    started,
+    wait_until,
+    write_inputs,
+)
 
 from simulate import SceneConfig, write_dataset
 from simulate.dataset import _make
@@ -68,6 +77,31 @@ def test_a_batch_that_is_ended_from_outside_leaves_whole_files_and_no_words(tmp_
     assert (process.returncode, said) == (-number, "")
     assert set(frames(out).values()) == {6 * RATE}
     assert len(frames(out)) == len(list(out.iterdir()))
+
+
+@pytest.mark.parametrize("name", ["simulate", "sweep", "evaluate", "separate"])
+def test_ctrl_c_is_one_line_that_says_how_it_goes_on(tmp_path, monkeypatch, name):
+    def press(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    needs(name)
+    inputs = write_inputs(tmp_path)
+    for place in ("simulate.dataset.complete", "clearbeam.evaluate.Ledger.find",
+                  "clearbeam.separate.Job.run"):  # fmt: skip
+        monkeypatch.setattr(place, press)
+    result = run(*command(name, inputs, tmp_path / "out"))
+    assert result.exit_code == 130
+    assert result.stderr == "stopped; the same command goes on\n"
+
+
+def test_ctrl_c_says_when_nothing_was_kept(tmp_path, monkeypatch):
+    def press(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    inputs = write_inputs(tmp_path)
+    monkeypatch.setattr("clearbeam.evaluate.Ledger.find", press)
+    result = run("evaluate", inputs / "data", "--system", "noisy", "--metrics", "si_sdr")
+    assert (result.exit_code, result.stderr) == (130, "stopped; nothing is kept without --json\n")
 
 
 def test_a_killed_meeting_goes_on_from_its_windows(tmp_path):

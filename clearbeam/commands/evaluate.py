@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from clearbeam.commands.options import Jobs
-from clearbeam.console import out, scoring
+from clearbeam.console import out, scoring, stoppable
 
 NAME = "evaluate"
 TASKS = ("enhance", "separate", "meeting")
@@ -97,7 +97,8 @@ def run(
 
         names = chosen(task, system, model or [], gtcrn)
         score = partial(evaluate_dataset, dataset, names, task=task, dnsmos=dnsmos)
-    with scoring("clips x systems") as show:
+    again = "the same command goes on" if json is not None else "nothing is kept without --json"
+    with stoppable(again), scoring("clips x systems") as show:
         report = score(
             jobs=jobs,
             limit=limit,

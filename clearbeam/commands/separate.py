@@ -21,7 +21,7 @@ from clearbeam.commands.options import (
     Streaming,
     geometry,
 )
-from clearbeam.console import BAD_INPUT, INTERRUPTED, err, progress, reported
+from clearbeam.console import BAD_INPUT, progress, reported, stoppable
 from clearbeam.files import check_writable
 
 if TYPE_CHECKING:
@@ -170,11 +170,8 @@ def separate_all(ready: Sequence[tuple[Recording, Path]], job: Job, picture: Pat
         advance = partial(bar.advance, task)
         for n, (recording, folder) in enumerate(ready, 1):
             bar.update(task, description=f"{n} of {len(ready)}")
-            try:
+            with stoppable():
                 talkers = reported(recording.name, partial(job.run, recording, folder, advance))
-            except KeyboardInterrupt:
-                err.print("stopped; the same command goes on", soft_wrap=True)
-                raise typer.Exit(INTERRUPTED) from None
             if talkers is None:
                 n_bad += 1
                 continue

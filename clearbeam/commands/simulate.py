@@ -10,7 +10,7 @@ import typer
 
 from clearbeam.commands.options import Cluster, Jobs, Noise, Speech, Split, scene_keys
 from clearbeam.console import out as console
-from clearbeam.console import progress
+from clearbeam.console import progress, stoppable
 
 if TYPE_CHECKING:
     from simulate import SceneConfig
@@ -107,7 +107,7 @@ def make(
     from simulate.meeting import MeetingConfig
     from simulate.meeting_files import write_meetings
 
-    with progress() as bar:
+    with stoppable(), progress() as bar:
         task = bar.add_task("rooms" if bank else "mixtures", total=count)
 
         def show(done: float, _: int) -> None:

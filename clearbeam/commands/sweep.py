@@ -9,7 +9,7 @@ import typer
 
 from clearbeam.commands.options import Cluster, Jobs, Noise, Speech, Split, scene_keys
 from clearbeam.console import out as console
-from clearbeam.console import scoring
+from clearbeam.console import scoring, stoppable
 
 NAME = "sweep"
 
@@ -45,7 +45,7 @@ def run(
     from clearbeam.sweep_config import SweepConfig
 
     config = SweepConfig.load(sweep).with_keys(scene_keys(speech, noise, split))
-    with scoring("points") as show:
+    with stoppable(), scoring("points") as show:
         table = run_sweep(config, out, jobs=jobs, cluster=cluster, progress=show)
     for found in table.tables():
         console.print(found.to_rich())

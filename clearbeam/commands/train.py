@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clearbeam.console import INTERRUPTED
-from clearbeam.console import out as console
+from clearbeam.console import stoppable
 
 NAME = "train"
 
@@ -80,9 +79,6 @@ def run(
     if prepare:
         training.prepare(config, folder)
         return
-    try:
+    with stoppable(f"the same command goes on in {folder}"):
         best = training.train(config, folder)
-    except KeyboardInterrupt:
-        console.print(f"stopped; the same command goes on in {folder}", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
     typer.echo(best)
