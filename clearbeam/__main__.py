@@ -1,10 +1,15 @@
 """`python -m clearbeam` is `clearbeam`."""
 
+import io
 import signal
+import sys
 
 
 def main() -> None:
     """Run the command line; Ctrl-C before it is even loaded ends it without a word."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # better a question mark than a lost table
     raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if raises:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -143,6 +143,16 @@ def test_it_is_a_program():
     assert done.stdout == ""
 
 
+def test_a_terminal_without_our_characters_gets_others(tmp_path):
+    words = ["simulate", "quickstart", "--count", "3", "--dry-run", "--out", tmp_path]
+    done = subprocess.run(
+        [sys.executable, "-m", "clearbeam", *words], capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"duration (s)" in done.stdout and done.stdout.isascii()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 def test_ctrl_c_while_it_is_loaded_ends_it_without_a_word():
     begin = """if True:
