@@ -1,12 +1,14 @@
 """`python -m clearbeam` is `clearbeam`."""
 
 import io
+import os
 import signal
 import sys
 
 
 def main() -> None:
     """Run the command line; Ctrl-C before it is even loaded ends it without a word."""
+    _fill_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # better a question mark than a lost table
@@ -21,6 +23,18 @@ def main() -> None:
     if raises:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     app(prog_name="clearbeam")
+
+
+def _fill_standard_streams() -> None:
+    """Where stdin, stdout or stderr is closed, keep the next file that is opened from its number.
+
+    What libraries written in C have to say would go into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ class PipeSource:
     """Raw samples on stdin."""
 
     def __init__(self, n_mics: int, rate: int) -> None:
+        if sys.stdin is None:  # as below `<&-`, or a service
+            raise ValueError("expected raw samples on stdin, found it closed")
         self.n_mics, self.rate = n_mics, rate
 
     def blocks(self) -> Iterator[Block]:
@@ -153,6 +155,8 @@ def _hop(rate: int) -> int:
 def open_sink(name: str, rate: int) -> Iterator[Any]:
     """Yield a function that takes blocks (n,); a file appears when complete."""
     if name == PIPE:
+        if sys.stdout is None:
+            raise ValueError("expected stdout to write samples to, found it closed: give --out")
         yield _write_pipe
     elif is_file(name):
         path = Path(name)

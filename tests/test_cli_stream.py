@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -114,7 +116,7 @@ class _Device:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        _fill_standard_streams()
 
     def read(self, n: int) -> tuple[np.ndarray, bool]:
         block, _Device.heard[0] = _Device.heard[0][:n], _Device.heard[0][n:]
@@ -171,6 +173,26 @@ def test_bad_input_is_told_in_one_line(sound, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     refused("clearbeam\\[live\\]", "stream", "--in", "array", "--mics", 2)
     assert tree(tmp_path) == {"in.wav"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes streams")
+@pytest.mark.parametrize(("closed", "match"), [("<&-", "stdin.*closed"), (">&-", "stdout.*closed")])
+def test_a_closed_stream_is_told_in_one_line(closed, match):
+    command = f'"{sys.executable}" -m clearbeam stream --mics 1 --model mono </dev/zero {closed}'
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2 and re.fullmatch(f"error: .*{match}.*\n", done.stderr), done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes streams")
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path):
+    """What a library says on a closed stderr would be written into it."""
+    begin = f"""if True:
+        import os; from clearbeam.__main__ import _fill_standard_streams
+        pass
+        os._exit(0 if os.open({str(tmp_path / "x")!r}, os.O_CREAT) > 2 else 1)"""
+    for closed in ("2>&-", "<&- >&- 2>&-"):
+        words = f"""{shlex.join([sys.executable, "-c", begin])} {closed}"""
+        assert subprocess.run(words, shell=True, check=False).returncode == 0
 
 
 def test_bytes_that_fill_no_sample_are_left_out_with_a_warning(sound):
