@@ -6,12 +6,18 @@ import glob
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simulate.disk import naming, tidying
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _HOST = platform.node()  # folders may be shared, numbers of processes are not
+_held: set[int] = set()  # handles of folders
 
 
 @contextmanager
@@ -68,6 +74,46 @@ def remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make `folder` with its parents, and hold it against other processes within the block.
+
+    Raises ValueError where another one holds it. What holds it ends with this process, whatever
+    ends that; where the system or the disk has no locks, nothing is held. Folders made here that
+    are empty in the end are removed.
+    """
+    made = make_folder(folder)
+    with tidying(lambda: remove_empty(made)), _locked(folder):
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    _held.add(handle)
+    try:
+        with suppress(OSError):  # a disk that knows no locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"expected {folder} to be free, found another process at work there"
+                ) from None
+        yield
+    finally:
+        _held.remove(handle)
+        os.close(handle)
+
+
+def _let_go() -> None:
+    """In a child that was forked, and would hold the folders of its parent after that is gone."""
+    while _held:
+        os.close(_held.pop())
+
+
 def check_writable(path: Path) -> None:
     """Raise ValueError where a file `path` clearly cannot be written, without touching the disk.
 
@@ -80,3 +126,7 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"cannot write {path}: {parent} is a file, not a folder")
     if not os.access(parent, os.W_OK):
         raise ValueError(f"cannot write {path}: the folder {parent} is read-only")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from clearbeam.audio import Recording, output_subtype, resample
-from clearbeam.files import make_folder, remove_empty
+from clearbeam.files import alone_in
 from clearbeam.ledger import fingerprint
 from clearbeam.pieces import Pieces
 from clearbeam.separate_live import separate_live
@@ -124,22 +124,21 @@ class Job:
         The files have the rate and length of the recording, and appear when all are complete.
         Windows that are done are kept in `folder`/.partial until then, and the same call goes on
         from them. `on_seconds` hears how many more seconds are done. Memory holds a window, not
-        the recording. Raises ValueError for settings that do not fit and a bad recording.
+        the recording. Raises ValueError for settings that do not fit, a bad recording, and a folder
+        that another process works in.
         """
         self.settings.check(recording)
-        key = self.key(recording)
-        made = make_folder(folder)
-        pieces = Pieces(folder / PARTIAL, key)
-        try:
-            way = self._live if self.settings.streaming else self._in_windows
-            talkers = way(recording, pieces, on_seconds)
-        except ValueError:
+        with alone_in(folder):
+            pieces = Pieces(folder / PARTIAL, self.key(recording))
+            try:
+                way = self._live if self.settings.streaming else self._in_windows
+                talkers = way(recording, pieces, on_seconds)
+            except ValueError:
+                shutil.rmtree(pieces.folder)
+                raise
+            talkers = publish(talkers, folder)
             shutil.rmtree(pieces.folder)
-            remove_empty(made)
-            raise
-        talkers = publish(talkers, folder)
-        shutil.rmtree(pieces.folder)
-        return talkers
+            return talkers
 
     def key(self, recording: Recording) -> str:
         """Changes with everything that the separated windows depend on."""

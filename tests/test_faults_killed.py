@@ -79,6 +79,26 @@ def test_a_batch_that_is_ended_from_outside_leaves_whole_files_and_no_words(tmp_
     assert len(frames(out)) == len(list(out.iterdir()))
 
 
+@pytest.mark.parametrize("name", ["separate", "train"])
+def test_a_folder_that_another_process_works_in_is_one_line(tmp_path, name):
+    needs(name)
+    words = command(name, write_inputs(tmp_path), tmp_path / "out")
+    words[-3:-3] = ["steps=100000"] if name == "train" else []
+    process = started(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    out = tmp_path / "out"
+    begun = out / {"separate": ".partial/key", "train": "config.yaml"}[name]
+    wait_until(begun.exists, process)
+    process.send_signal(signal.SIGSTOP)
+    held = begun.exists() and not (out / "segments.json").exists()
+    result = run(*words)
+    process.kill()
+    process.wait()
+    if not held:
+        pytest.skip("it was done before it could be stopped")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "another process at work" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["simulate", "sweep", "evaluate", "separate"])
 def test_ctrl_c_is_one_line_that_says_how_it_goes_on(tmp_path, monkeypatch, name):
     def press(*args: object, **kwargs: object) -> None:

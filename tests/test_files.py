@@ -10,7 +10,7 @@ import sys
 import pytest
 from cli import tree
 
-from clearbeam.files import check_writable, replacing
+from clearbeam.files import alone_in, check_writable, replacing
 
 
 def test_a_result_appears_only_when_complete(tmp_path):
@@ -36,6 +36,30 @@ def test_a_failure_keeps_what_others_put_beside_it(tmp_path):
         partial.write_text("half")
         raise ValueError
     assert tree(tmp_path) == {"a", "a/other.txt"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such locks")
+def test_a_folder_is_held_against_other_processes_until_its_own_ends(tmp_path):
+    script = """if True:
+        import os, sys; from pathlib import Path; from clearbeam.files import alone_in
+        with alone_in(Path(sys.argv[1])): print("held", flush=True); sys.stdin.read()"""
+    folder = tmp_path / "a" / "b"
+    words = [sys.executable, "-c", script, folder]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="another process"), alone_in(folder):
+            pass
+        other.kill()
+    with alone_in(folder):
+        (folder / "x").touch()
+    assert tree(tmp_path) == {"a", "a/b", "a/b/x"}
+
+
+def test_a_folder_that_was_held_and_stays_empty_is_no_more(tmp_path):
+    with alone_in(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert tree(tmp_path) == set()
 
 
 def test_what_cannot_be_written_is_known_beforehand(tmp_path):

@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from clearbeam.console import out as console
+from clearbeam.files import alone_in
 from clearbeam.training.batches import StepParts, ValidBatches, train_loader, valid_loader
 from clearbeam.training.callbacks import CHECKPOINT, Bar, Keeper
 from clearbeam.training.config import TrainConfig
@@ -39,22 +40,24 @@ _FREE = ("device", "data.workers", "data.cache", "compiled_layers")
 def train(config: TrainConfig, folder: Path) -> Path:
     """Train, or go on training, in `folder`; returns the file of the best weights.
 
-    Raises ValueError for a config that cannot work, or another one than the folder was begun with;
-    ChildProcessError when one of several processes dies, or one that loads clips.
+    Raises ValueError for a config that cannot work, another one than the folder was begun with, and
+    a folder that another process trains in; ChildProcessError when one of several processes dies,
+    or one that loads clips.
     """
     device = pick_device(config.device)
-    state = claim(config, folder)
-    task = prepare(config, folder)
-    if not (folder / "config.yaml").is_file():
-        note_origin(folder, config)
-    if state is not None and is_finished(config, state):
-        console.print(f"{folder} has done its {state['step']} steps", soft_wrap=True)
+    with alone_in(folder):
+        state = claim(config, folder)
+        task = prepare(config, folder)
+        if not (folder / "config.yaml").is_file():
+            note_origin(folder, config)
+        if state is not None and is_finished(config, state):
+            console.print(f"{folder} has done its {state['step']} steps", soft_wrap=True)
+            return folder / "best.safetensors"
+        if device.type == "cpu":
+            prepare_cpu(config, aloud=True)
+        with beside(config.processes, partial(_other, config.model_dump_json(), folder)):
+            _fit(config, folder, task, device, rank=0)
         return folder / "best.safetensors"
-    if device.type == "cpu":
-        prepare_cpu(config, aloud=True)
-    with beside(config.processes, partial(_other, config.model_dump_json(), folder)):
-        _fit(config, folder, task, device, rank=0)
-    return folder / "best.safetensors"
 
 
 def prepare(config: TrainConfig, folder: Path) -> Task:
