@@ -16,13 +16,17 @@ def main() -> None:
     if raises:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from clearbeam.cli import app
+    from clearbeam.console import INTERRUPTED
     from simulate.workers import leave
 
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, leave)
     if raises:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    app(prog_name="clearbeam")
+    try:
+        app(prog_name="clearbeam")
+    except KeyboardInterrupt:  # between what answers it
+        sys.exit(INTERRUPTED)
 
 
 def _fill_standard_streams() -> None:

@@ -16,6 +16,7 @@ from cli import refused, run, succeeded, tree
 from typer.testing import CliRunner
 
 from clearbeam import __version__, console
+from clearbeam.__main__ import main
 from clearbeam.cli import app
 from clearbeam.console import OneLineErrors, about
 
@@ -169,6 +170,20 @@ def test_ctrl_c_while_it_is_loaded_ends_it_without_a_word():
         [sys.executable, "-c", begin], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_ctrl_c_that_nothing_answers_is_an_exit_code(monkeypatch):
+    def press(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clearbeam.cli.app", press)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(SystemExit, match="130"):
+            main()
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_help_does_not_wait_for_torch():
