@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,9 +31,7 @@ PARALLEL = ("enhance", "simulate", "sweep", "evaluate")
 MOST_S = 120  # a command that was disturbed and takes longer hangs
 FATES = ("kill", "kill all", "terminate", "ctrl-c", "ctrl-c here", "lose a worker", "sleep")
 TIMES = re.compile(rb'"(rtf|compute_s)": [^,}\n]*')  # in files of scores
-JOURNALS = re.compile(
-    r"tfevents|\.clips\.jsonl$"
-)  # hold times, or the order in which things happened
+JOURNALS = re.compile(r"tfevents|\.clips\.jsonl$")  # hold times, or the order of what happened
 DONE = "exists already"  # what a command says that was done before it was disturbed
 Files = dict[str, bytes]
 
@@ -115,7 +114,7 @@ class Judge:
 
 def meet(process: subprocess.Popen, fate: str, rng: random.Random) -> float:
     """Have the command meet its fate at some moment of its life; return after how many seconds."""
-    began, worker = time.monotonic(), None
+    began = time.monotonic()
     wait_s = rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 6), rng.uniform(0, 6)))
     while process.poll() is None and time.monotonic() - began < wait_s:
         time.sleep(0.001)
@@ -142,10 +141,8 @@ def meet(process: subprocess.Popen, fate: str, rng: random.Random) -> float:
 
 def tell(who: int, what: int) -> None:
     """A signal to a process, or with a minus to a group of them, if there still are any."""
-    try:
-        os.kill(who, what) if who > 0 else os.killpg(-who, what)
-    except ProcessLookupError:
-        pass
+    with suppress(ProcessLookupError):
+        os.kill(who, what)
 
 
 def end_of(process: subprocess.Popen) -> tuple[int, str]:

@@ -41,13 +41,18 @@ def frames(folder: Path) -> dict[str, int]:
     return {path.name: len(soundfile.read(path)[0]) for path in files}
 
 
-def test_a_killed_batch_has_whole_files_and_goes_on(tmp_path):
-    long = write(tmp_path / "long.wav", np.tile(voice(1), (4, 1)))
-    files = [tmp_path / f"{k}.wav" for k in range(20)]
+def batch(folder: Path, out: Path) -> list[object]:
+    """The command line that enhances twenty recordings of 6 s in two workers."""
+    long = write(folder / "long.wav", np.tile(voice(1), (4, 1)))
+    files = [folder / f"{k}.wav" for k in range(20)]
     for file in files:
         file.symlink_to(long)
+    return ["enhance", *files, "--model", "mono", "--out", f"{out}/", "--jobs", 2]
+
+
+def test_a_killed_batch_has_whole_files_and_goes_on(tmp_path):
     out = tmp_path / "out"
-    words = ["enhance", *files, "--model", "mono", "--out", f"{out}/", "--jobs", 2]
+    words = batch(tmp_path, out)
     killed_when(lambda: len(list(out.glob("[!.]*.wav"))) >= 2, *words)
     there = frames(out)
     assert 2 <= len(there) and set(there.values()) == {6 * RATE}
@@ -60,18 +65,12 @@ def test_a_killed_batch_has_whole_files_and_goes_on(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_batch_that_is_ended_from_outside_leaves_whole_files_and_no_words(tmp_path, number):
     """Nor do its workers leave anything, who find themselves alone."""
-    long = write(tmp_path / "long.wav", np.tile(voice(1), (4, 1)))
-    files = [tmp_path / f"{k}.wav" for k in range(20)]
-    for file in files:
-        file.symlink_to(long)
     out = tmp_path / "out"
-    words = ["enhance", *files, "--model", "mono", "--out", f"{out}/", "--jobs", 2]
+    words = batch(tmp_path, out)
     process = started(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: len(list(out.glob("[!.]*.wav"))) >= 2, process)
     process.send_signal(number)
-    _, said = process.communicate(
-        timeout=900
-    )  # until its workers have ended too: they share stderr
+    _, said = process.communicate(timeout=900)  # its workers share stderr, so until they end too
     if process.returncode == 0:
         pytest.skip("it was done before it could be ended")
     assert (process.returncode, said) == (-number, "")
